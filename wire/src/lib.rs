@@ -36,6 +36,7 @@ extern crate std;
 pub mod carrier;
 pub mod class;
 mod error;
+mod five_tuple;
 pub mod maglev;
 pub mod quic;
 pub mod quic_lb;
@@ -46,3 +47,4 @@ pub mod tunnel;
 
 pub use class::{Class, classify};
 pub use error::Malformed;
+pub use five_tuple::FiveTuple;

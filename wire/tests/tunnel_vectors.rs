@@ -6,7 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use common::{Hex, all_hold};
 use serde::Deserialize;
-use wire::tunnel::{HEADER_LEN, Header};
+use wire::{
+    FiveTuple,
+    tunnel::{self, HEADER_LEN},
+};
 
 const FILE: &str = include_str!("../../tests/vectors/proxy-headers.json");
 
@@ -41,14 +44,20 @@ fn tunnel_headers_read_and_write_as_published() {
         let address = |ip: Option<IpAddr>, port: Option<u16>| {
             SocketAddr::new(ip.expect("an address"), port.expect("a port"))
         };
-        let header = Header {
-            client: address(vector.src, vector.sport),
-            vip: address(vector.dst, vector.dport),
-        };
-        assert_eq!(header.encode(), *vector.header);
+        let tuple = FiveTuple::new(
+            address(vector.src, vector.sport),
+            address(vector.dst, vector.dport),
+        );
+        assert_eq!(tunnel::encode(&tuple), *vector.header);
         let datagram = [&*vector.header, b"payload"].concat();
-        assert_eq!(Header::decode(&datagram), Ok((header, &b"payload"[..])));
-        assert_eq!(Header::decode(&vector.header), Ok((header, &b""[..])));
+        assert_eq!(tunnel::decode(&datagram), Ok((tuple, &b"payload"[..])));
+        assert_eq!(tunnel::decode(&vector.header), Ok((tuple, &b""[..])));
+        assert_eq!(
+            tuple.client(),
+            address(vector.src, vector.sport),
+            "IPv4 reads as IPv4"
+        );
+        assert_eq!(tuple.vip(), address(vector.dst, vector.dport));
     }
     assert_eq!(seen, 2, "one for each IP version");
 }
@@ -59,11 +68,11 @@ fn other_headers_and_short_ones_are_refused() {
     for vector in vectors() {
         let is_ours = vector.kind == "cloudflare-spp";
         let padded = [&*vector.header, &[0; HEADER_LEN]].concat();
-        if Header::decode(&padded).is_ok() != is_ours {
+        if tunnel::decode(&padded).is_ok() != is_ours {
             wrong.push(format!("{} is taken for another kind", vector.kind));
         }
         for len in 0..HEADER_LEN.min(vector.header.len()) {
-            if Header::decode(&vector.header[..len]).is_ok() {
+            if tunnel::decode(&vector.header[..len]).is_ok() {
                 wrong.push(format!("{} reads although cut to {len} bytes", vector.kind));
             }
         }

@@ -1,0 +1,254 @@
+//! The decision: a datagram and the time in, a verdict out. No I/O, no clock, no allocation, no
+//! lock, no log, no panic.
+//!
+//! A driver calls [`Engine::from_client`] and [`Engine::from_node`] with what it received, and
+//! before it acts on a verdict it drains [`Engine::poll_release`]: a datagram may complete a
+//! ClientHello for which earlier ones wait, and those go first. When [`Engine::poll_timeout`] is
+//! reached it calls [`Engine::handle_timeout`], and drains again.
+//!
+//! The order of look-ups is the decision table of the architecture: an ID beats an address, and
+//! what nothing answers for is a counted drop. `engine::reference` says the same slowly.
+
+mod flows;
+mod hold;
+mod quic;
+#[cfg(any(test, feature = "reference"))]
+pub mod reference;
+mod secret;
+mod stun;
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use control::fleet::State;
+use wire::{Class, FiveTuple, classify, tunnel};
+
+use crate::{
+    clock::{Clock, Tick},
+    counters::{ClassLabel, Counters, Direction, TableLabel},
+    table::{BackendRef, Table},
+    verdict::{Decision, Destination, DropReason, Route, Verdict},
+};
+use flows::Flows;
+use hold::Holds;
+use quic::Connections;
+use secret::Secret;
+
+pub use flows::{FlowView, GUARD};
+pub use hold::{HELD_FOR, HELD_MAX, HELD_PER_PREFIX, Release};
+
+/// How much of everything one engine keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Flows of this engine: the process's, divided by its workers.
+    pub flows: usize,
+    /// How long a flow lives without a datagram from its client.
+    pub flow_idle: Duration,
+}
+
+/// What an engine is made for.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Bounds of its tables.
+    pub limits: Limits,
+    /// Whether ClientHellos of new QUIC connections are read for an SNI label.
+    pub sni: bool,
+    /// The addresses clients send to, wildcards included, in the driver's order.
+    pub listeners: Vec<SocketAddr>,
+    /// Keys everything that peers could otherwise aim. Random per process, fixed in tests.
+    pub seed: [u8; 16],
+}
+
+/// One worker's decisions and all that it remembers.
+pub struct Engine {
+    table: Arc<Table>,
+    clock: Clock,
+    counters: Arc<Counters>,
+    listeners: Vec<SocketAddr>,
+    sni: bool,
+    flows: Flows,
+    connections: Connections,
+    holds: Holds,
+}
+
+/// Idle entries removed per datagram: expiry keeps up with any rate of arrival, and no datagram
+/// waits for a sweep.
+const EXPIRED_PER_DATAGRAM: usize = 2;
+
+/// Idle entries removed when a timeout is handled.
+const EXPIRED_PER_TIMEOUT: usize = 256;
+
+impl Engine {
+    /// An engine with empty tables. All memory it will ever use is reserved here.
+    #[must_use]
+    pub fn new(table: Arc<Table>, setup: Setup, now: Instant) -> Self {
+        let secret = Secret::new(setup.seed);
+        Self {
+            table,
+            clock: Clock::starting_at(now),
+            counters: Arc::default(),
+            listeners: setup.listeners,
+            sni: setup.sni,
+            flows: Flows::new(&setup.limits, &secret),
+            connections: Connections::new(&setup.limits, &secret),
+            holds: Holds::new(secret.hasher(5)),
+        }
+    }
+
+    /// Replaces the fleet. Flows, hints and held datagrams stay; what points to a backend that is
+    /// gone finds nothing.
+    pub fn apply(&mut self, table: Arc<Table>) {
+        self.table = table;
+    }
+
+    /// Whether new ClientHellos are read, from now on.
+    pub fn set_sni(&mut self, sni: bool) {
+        self.sni = sni;
+    }
+
+    /// How long a flow lives without a datagram from its client, from now on.
+    pub fn set_flow_idle(&mut self, idle: Duration) {
+        self.flows.set_idle(idle);
+    }
+
+    /// The fleet in use.
+    #[must_use]
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// The counters, to be read from anywhere.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Flows, the last used first.
+    pub fn flows(&self, now: Instant) -> impl Iterator<Item = FlowView<'_>> {
+        self.flows.iter(&self.table, self.clock.tick(now))
+    }
+
+    /// Decides about a datagram that a client sent to one of the VIP's addresses.
+    pub fn from_client(&mut self, now: Instant, tuple: &FiveTuple, datagram: &[u8]) -> Verdict {
+        let class = classify(datagram);
+        self.counters
+            .received(Direction::Client, class.into(), datagram.len());
+        let now = self.clock.tick(now);
+        self.expire(now, EXPIRED_PER_DATAGRAM);
+        let verdict = match class {
+            Class::Stun => self.stun_from_client(now, tuple, datagram).into(),
+            Class::Dtls | Class::Rtp | Class::Rtcp => self.by_flow(now, tuple).into(),
+            Class::QuicLong => self.quic_long(now, tuple, datagram),
+            Class::QuicShort => self.quic_short(now, tuple, datagram).into(),
+            Class::Zrtp | Class::Unassigned => Verdict::Drop(DropReason::Unclassified),
+        };
+        self.counters.decided(&verdict);
+        verdict
+    }
+
+    /// Decides about a datagram that came to a tunnel socket from `sender`: it begins with a tunnel
+    /// header, and what is behind that goes to the client.
+    pub fn from_node(&mut self, now: Instant, sender: SocketAddr, datagram: &[u8]) -> Verdict {
+        let parts = tunnel::decode(datagram);
+        let (class, bytes) = match parts {
+            Ok((_, payload)) => (classify(payload).into(), payload.len()),
+            Err(_) => (ClassLabel::Other, datagram.len()),
+        };
+        self.counters.received(Direction::Node, class, bytes);
+        let now = self.clock.tick(now);
+        let verdict = match (self.table.sender(sender), parts) {
+            (None, _) => Verdict::Drop(DropReason::UnknownNode),
+            (_, Err(_)) => Verdict::Drop(DropReason::Malformed),
+            (Some(backend), Ok((tuple, payload))) => match self.listener(tuple.vip()) {
+                None => Verdict::Drop(DropReason::UnknownVip),
+                Some(listener) => {
+                    if class == ClassLabel::Stun {
+                        self.stun_from_node(now, &tuple, backend, payload);
+                    }
+                    Verdict::Return { listener }
+                }
+            },
+        };
+        self.counters.decided(&verdict);
+        verdict
+    }
+
+    /// The next held datagram that is to leave now, in the order of arrival.
+    pub fn poll_release(&mut self) -> Option<Release<'_>> {
+        self.holds.poll_release(&self.counters)
+    }
+
+    /// When [`Engine::handle_timeout`] must be called, if nothing else happens before.
+    #[must_use]
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        [self.holds.due(), self.flows.due(), self.connections.due()]
+            .into_iter()
+            .flatten()
+            .map(|(since, age)| self.clock.due(since, age, now))
+            .min()
+    }
+
+    /// Lets go of what has waited or lain idle for too long.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.clock.tick(now);
+        self.flush_holds(now);
+        self.expire(now, EXPIRED_PER_TIMEOUT);
+    }
+
+    /// Makes the tables' sizes readable in [`Engine::counters`]; a driver does so once per batch.
+    pub fn publish_gauges(&self) {
+        for (table, entries) in [
+            (TableLabel::Flows, self.flows.len()),
+            (TableLabel::Checks, self.flows.checks_len()),
+            (TableLabel::Hints, self.connections.hints_len()),
+            (TableLabel::Choices, self.connections.choices_len()),
+            (TableLabel::Holds, self.holds.len()),
+        ] {
+            self.counters.entries(table).set(entries as u64);
+        }
+    }
+
+    /// Counts a datagram that was to be sent and could not be.
+    pub fn send_failed(&self) {
+        self.counters.drops(DropReason::SendFailed).add(1);
+    }
+
+    fn expire(&mut self, now: Tick, most: usize) {
+        self.flows.expire(now, most);
+        self.connections.expire(now, most);
+    }
+
+    /// The listener a datagram to this address came in by: the exact one before a wildcard.
+    fn listener(&self, vip: SocketAddr) -> Option<usize> {
+        let exact = self.listeners.iter().position(|&listener| listener == vip);
+        exact.or_else(|| {
+            self.listeners.iter().position(|listener| {
+                listener.ip().is_unspecified()
+                    && listener.port() == vip.port()
+                    && listener.is_ipv4() == vip.is_ipv4()
+            })
+        })
+    }
+
+    /// What has no ID of its own follows the flow of its 5-tuple.
+    fn by_flow(&mut self, now: Tick, tuple: &FiveTuple) -> Decision {
+        let backend = self.flows.follow(now, tuple).ok_or(DropReason::NoFlow)?;
+        self.forward(backend, Route::Flow, DropReason::NoFlow)
+    }
+
+    /// To a backend, unless its node is down, or the fleet has it no more.
+    fn forward(&self, backend: BackendRef, by: Route, gone: DropReason) -> Decision {
+        let found = self.table.backend(backend).ok_or(gone)?;
+        match found.state {
+            State::Down => Err(DropReason::NodeDown),
+            State::Serving | State::Draining => Ok(Destination {
+                backend,
+                address: found.address,
+                by,
+            }),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Where a 5-tuple's DTLS and SRTP go, and who may say so.
+//!
+//! MESSAGE-INTEGRITY proves that the sender knows a password, not that it owns its address: a
+//! participant could put a victim's address on a request with its own ufrag, and would even earn
+//! the node's success. So a request is always forwarded by its own ID, and only its *flow* is
+//! guarded:
+//!
+//! ```text
+//!                     ┌── verified, or confirmed by the node's success ──┐
+//!   no flow ──────────┤                                                  ├──► bound to B
+//!   bound to B ───────┤   the guard of B is renewed                      │
+//!   bound to A, idle ─┤   > 8 s without either, or A down or gone: moved │
+//!   bound to A ───────┘   refused, counted `contended`: stays with A ────┘
+//! ```
+
+use std::time::Duration;
+
+use control::fleet::State;
+use wire::{FiveTuple, stun::TransactionId};
+
+use super::{Limits, Secret, secret::Fingerprint};
+use crate::{
+    bounded::{BoundedMap, Inserted},
+    clock::Tick,
+    counters::{Counters, TableLabel},
+    table::{BackendRef, Table},
+    verdict::DropReason,
+};
+
+/// How long after its last verification or confirmation a flow cannot be moved to another backend.
+/// Clients check consent every 4 to 6 seconds (RFC 7675).
+pub const GUARD: Duration = Duration::from_secs(8);
+
+/// How long the node's success is waited for: a STUN transaction's whole life is 39.5 s, but a
+/// response that comes after the second retransmission's proves nothing about now.
+const CHECK_IDLE: Duration = Duration::from_secs(5);
+
+/// Most requests that wait for their success at a time.
+const CHECKS_MAX: usize = 16 * 1024;
+
+pub(super) struct Flows {
+    secret: Secret,
+    idle: Duration,
+    flows: BoundedMap<FiveTuple, Flow>,
+    /// Requests forwarded without verification, by 5-tuple and transaction ID. Peers choose both,
+    /// so the map is keyed by fingerprint; a flood pushes out the oldest, which delays a binding to
+    /// the client's next check.
+    checks: BoundedMap<Fingerprint, BackendRef>,
+}
+
+struct Flow {
+    backend: BackendRef,
+    /// When its session was last verified or confirmed.
+    proved: Tick,
+}
+
+/// A flow as operators see it.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowView<'a> {
+    /// The client and the VIP address.
+    pub tuple: FiveTuple,
+    /// The node's name; `None` when the fleet has it no more.
+    pub node: Option<&'a str>,
+    /// Since the client's last datagram.
+    pub idle: Duration,
+    /// Since the last verification or confirmation.
+    pub proved: Duration,
+}
+
+impl Flows {
+    pub(super) fn new(limits: &Limits, secret: &Secret) -> Self {
+        Self {
+            secret: *secret,
+            idle: limits.flow_idle,
+            flows: BoundedMap::new(limits.flows, secret.hasher(1)),
+            checks: BoundedMap::new(limits.flows.min(CHECKS_MAX), secret.hasher(2)),
+        }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    pub(super) const fn checks_len(&self) -> usize {
+        self.checks.len()
+    }
+
+    pub(super) const fn set_idle(&mut self, idle: Duration) {
+        self.idle = idle;
+    }
+
+    pub(super) fn iter<'a>(
+        &'a self,
+        table: &'a Table,
+        now: Tick,
+    ) -> impl Iterator<Item = FlowView<'a>> {
+        self.flows.iter().map(move |(tuple, flow, used)| FlowView {
+            tuple: *tuple,
+            node: table
+                .backend(flow.backend)
+                .map(|backend| table.node_name(backend)),
+            idle: used.age(now),
+            proved: flow.proved.age(now),
+        })
+    }
+
+    /// The backend of a 5-tuple's flow, which is used by this.
+    pub(super) fn follow(&mut self, now: Tick, tuple: &FiveTuple) -> Option<BackendRef> {
+        self.flows
+            .get_fresh(tuple, now, self.idle)
+            .map(|flow| flow.backend)
+    }
+
+    /// Notes that a request was forwarded to `backend` unverified.
+    pub(super) fn expect_success(
+        &mut self,
+        now: Tick,
+        tuple: &FiveTuple,
+        transaction: TransactionId,
+        backend: BackendRef,
+        counters: &Counters,
+    ) {
+        let check = self.secret.fingerprint(tuple, &[&transaction.0]);
+        if self.checks.insert(check, backend, now) == Inserted::Evicting {
+            counters.evictions(TableLabel::Checks).add(1);
+        }
+    }
+
+    /// A success came from `backend`: binds the flow if that is whom the request was sent to.
+    pub(super) fn confirm(
+        &mut self,
+        now: Tick,
+        tuple: &FiveTuple,
+        transaction: TransactionId,
+        backend: BackendRef,
+        table: &Table,
+        counters: &Counters,
+    ) {
+        let check = self.secret.fingerprint(tuple, &[&transaction.0]);
+        let sent_to = self
+            .checks
+            .peek(&check)
+            .filter(|(_, at)| at.age(now) < CHECK_IDLE);
+        if sent_to.is_some_and(|(sent_to, _)| *sent_to == backend) {
+            self.checks.remove(&check);
+            self.bind(now, tuple, backend, table, counters);
+        }
+    }
+
+    /// Binds a 5-tuple to the backend of a session that was verified or confirmed just now.
+    pub(super) fn bind(
+        &mut self,
+        now: Tick,
+        tuple: &FiveTuple,
+        backend: BackendRef,
+        table: &Table,
+        counters: &Counters,
+    ) {
+        let bound = self
+            .flows
+            .peek(tuple)
+            .filter(|(_, used)| used.age(now) < self.idle);
+        if let Some((flow, _)) = bound
+            && flow.backend != backend
+        {
+            let alive = table
+                .backend(flow.backend)
+                .is_some_and(|old| old.state != State::Down);
+            if alive && flow.proved.age(now) < GUARD {
+                counters.drops(DropReason::Contended).add(1);
+                return;
+            }
+            counters.flow_moves().add(1);
+        }
+        if self.flows.insert(
+            *tuple,
+            Flow {
+                backend,
+                proved: now,
+            },
+            now,
+        ) == Inserted::Evicting
+        {
+            counters.evictions(TableLabel::Flows).add(1);
+        }
+    }
+
+    pub(super) fn expire(&mut self, now: Tick, most: usize) {
+        self.flows.expire(now, self.idle, most);
+        self.checks.expire(now, CHECK_IDLE, most);
+    }
+
+    /// What expires next: since when, and after how long.
+    pub(super) fn due(&self) -> Option<(Tick, Duration)> {
+        // Checks are small and leave with later ones; only flows need a timer of their own.
+        self.flows.oldest_at().map(|at| (at, self.idle))
+    }
+}

@@ -1,0 +1,305 @@
+//! QUIC rows of the decision table.
+
+use std::time::Duration;
+
+use control::fleet::State;
+use wire::{
+    FiveTuple,
+    quic::{LongHeader, PacketType, short_header_dcid},
+};
+
+use super::{Engine, Limits, Secret, hold::Hello, secret::Fingerprint};
+use crate::{
+    bounded::{BoundedMap, Inserted},
+    clock::Tick,
+    counters::{Counters, TableLabel},
+    table::BackendRef,
+    verdict::{Decision, Destination, DropReason, Route, Verdict},
+};
+
+/// How long a decision about a new connection is remembered: its first flight is repeated, ever
+/// more slowly, until the client has heard of the server's connection ID.
+const CHOICE_IDLE: Duration = Duration::from_secs(30);
+
+/// How long a hint is remembered after its last use (RFC 9312, section 4.2: at least 2 minutes).
+const HINT_IDLE: Duration = Duration::from_secs(120);
+
+/// Most hints and most choices at a time.
+const CONNECTIONS_MAX: usize = 64 * 1024;
+
+/// What is remembered of connections whose packets do not, or not yet, carry a routing ID.
+pub(super) struct Connections {
+    secret: Secret,
+    /// By 5-tuple: the node its last Initial went to. QUIC rows only, since clients run many
+    /// connections over one socket, and WebRTC beside them.
+    hints: BoundedMap<FiveTuple, BackendRef>,
+    /// By (5-tuple, SCID, DCID): what was decided, so that a fleet that changes in mid-handshake
+    /// does not tear the first flight apart.
+    choices: BoundedMap<Fingerprint, Choice>,
+}
+
+#[derive(Clone, Copy)]
+struct Choice {
+    backend: BackendRef,
+    by: Route,
+}
+
+impl Connections {
+    pub(super) fn new(limits: &Limits, secret: &Secret) -> Self {
+        let most = limits.flows.min(CONNECTIONS_MAX);
+        Self {
+            secret: *secret,
+            hints: BoundedMap::new(most, secret.hasher(3)),
+            choices: BoundedMap::new(most, secret.hasher(4)),
+        }
+    }
+
+    pub(super) const fn hints_len(&self) -> usize {
+        self.hints.len()
+    }
+
+    pub(super) const fn choices_len(&self) -> usize {
+        self.choices.len()
+    }
+
+    pub(super) fn expire(&mut self, now: Tick, most: usize) {
+        self.hints.expire(now, HINT_IDLE, most);
+        self.choices.expire(now, CHOICE_IDLE, most);
+    }
+
+    pub(super) fn due(&self) -> Option<(Tick, Duration)> {
+        self.hints.oldest_at().map(|at| (at, HINT_IDLE))
+    }
+
+    fn remember_hint(&mut self, now: Tick, tuple: &FiveTuple, to: BackendRef, counters: &Counters) {
+        if self.hints.insert(*tuple, to, now) == Inserted::Evicting {
+            counters.evictions(TableLabel::Hints).add(1);
+        }
+    }
+
+    fn remember_choice(
+        &mut self,
+        now: Tick,
+        key: Fingerprint,
+        decision: &Decision,
+        counters: &Counters,
+    ) {
+        let Ok(Destination { backend, by, .. }) = *decision else {
+            return;
+        };
+        if self.choices.insert(key, Choice { backend, by }, now) == Inserted::Evicting {
+            counters.evictions(TableLabel::Choices).add(1);
+        }
+    }
+}
+
+/// A long-header datagram from a client that no routing ID placed, and what is known of it.
+#[derive(Clone, Copy)]
+pub(super) struct Opening<'a> {
+    pub(super) now: Tick,
+    pub(super) tuple: &'a FiveTuple,
+    pub(super) datagram: &'a [u8],
+    pub(super) header: LongHeader<'a>,
+    /// Stands for (5-tuple, SCID, DCID).
+    pub(super) key: Fingerprint,
+}
+
+impl Engine {
+    pub(super) fn quic_short(&mut self, now: Tick, tuple: &FiveTuple, datagram: &[u8]) -> Decision {
+        let dcid = short_header_dcid(datagram).unwrap_or_default();
+        match self.table.named_by_cid(dcid) {
+            Some(named) => self.to_named(named, Route::Cid, dcid),
+            None => self.by_hint(now, tuple),
+        }
+    }
+
+    pub(super) fn quic_long(&mut self, now: Tick, tuple: &FiveTuple, datagram: &[u8]) -> Verdict {
+        let Ok(header) = LongHeader::parse(datagram) else {
+            return Verdict::Drop(DropReason::Malformed);
+        };
+        let packet = header.packet_type();
+        if let Some(named) = self.table.named_by_cid(header.dcid) {
+            let decision = self.to_named(named, Route::Cid, header.dcid);
+            return self.hinting(now, tuple, packet, decision).into();
+        }
+        let key = self
+            .connections
+            .secret
+            .fingerprint(tuple, &[header.scid, header.dcid]);
+        if let Some(chosen) = self.earlier_choice(now, key) {
+            return self.hinting(now, tuple, packet, Ok(chosen)).into();
+        }
+        let opening = Opening {
+            now,
+            tuple,
+            datagram,
+            header,
+            key,
+        };
+        match packet {
+            Some(PacketType::Initial) if self.sni => self.read_hello(&opening),
+            Some(PacketType::Initial) => {
+                let decision = self.settle(&opening, self.hashed(header.dcid));
+                self.hinting(now, tuple, packet, decision).into()
+            }
+            Some(PacketType::ZeroRtt) if self.sni => self.hold(&opening),
+            // Early data with nothing to wait for, or a version known by its invariants only.
+            Some(PacketType::ZeroRtt) | None => {
+                self.settle(&opening, self.hashed(header.dcid)).into()
+            }
+            Some(PacketType::Handshake | PacketType::Retry) => self.by_hint(now, tuple).into(),
+        }
+    }
+
+    /// An Initial of a first flight: the server name decides, when all of it has come.
+    fn read_hello(&mut self, opening: &Opening<'_>) -> Verdict {
+        let Opening {
+            now, tuple, header, ..
+        } = *opening;
+        let named = match self.holds.read(opening.key, opening.datagram) {
+            Hello::Incomplete => return self.hold(opening),
+            Hello::Unreadable => return self.unreadable(opening).into(),
+            Hello::Nameless => None,
+            Hello::Named(name) => self.table.named_by_server_name(name),
+        };
+        let decision = match named {
+            Some(named) => self.to_named(named, Route::Sni, header.dcid),
+            None => self.hashed(header.dcid),
+        };
+        let decision = self.settle(opening, decision);
+        self.leave_hint(now, tuple, &decision);
+        decision.into()
+    }
+
+    /// An Initial that does not open under its own DCID: no hello will come of it. It may also be
+    /// the later Initial of a server whose connection IDs are not ours, so it must not overrule
+    /// what a readable one said: not of its flight, if that is held, nor the 5-tuple's hint.
+    fn unreadable(&mut self, opening: &Opening<'_>) -> Decision {
+        let Opening {
+            now,
+            tuple,
+            header,
+            key,
+            ..
+        } = *opening;
+        let mut decision = self.hashed(header.dcid);
+        if !self.holds.has(key) {
+            decision = self.settle(opening, decision);
+        }
+        if self
+            .connections
+            .hints
+            .get_fresh(tuple, now, HINT_IDLE)
+            .is_none()
+        {
+            self.leave_hint(now, tuple, &decision);
+        }
+        decision
+    }
+
+    /// Keeps a datagram until the server name is known. What does not fit is hashed at once, with
+    /// all that is held of its connection.
+    fn hold(&mut self, opening: &Opening<'_>) -> Verdict {
+        let Opening {
+            now,
+            tuple,
+            header,
+            key,
+            ..
+        } = *opening;
+        if let Some(victim) = self.holds.victim(key, tuple) {
+            self.counters.evictions(TableLabel::Holds).add(1);
+            self.flush(now, victim);
+        }
+        if self.holds.keep(opening) {
+            return Verdict::Hold;
+        }
+        let decision = self.settle(opening, self.hashed(header.dcid));
+        self.hinting(now, tuple, header.packet_type(), decision)
+            .into()
+    }
+
+    /// Lets go of what has waited for too long, by hash.
+    pub(super) fn flush_holds(&mut self, now: Tick) {
+        while let Some(key) = self.holds.overdue(now) {
+            self.flush(now, key);
+        }
+    }
+
+    fn flush(&mut self, now: Tick, key: Fingerprint) {
+        let Some((tuple, dcid)) = self.holds.describe(key) else {
+            return;
+        };
+        let decision = self.hashed(&dcid);
+        self.connections
+            .remember_choice(now, key, &decision, &self.counters);
+        self.holds.release(key, decision);
+        self.leave_hint(now, &tuple, &decision);
+    }
+
+    /// A decision for all of a connection's first flight: what is held of it, and what will come.
+    fn settle(&mut self, opening: &Opening<'_>, decision: Decision) -> Decision {
+        let Opening { now, key, .. } = *opening;
+        self.connections
+            .remember_choice(now, key, &decision, &self.counters);
+        self.holds.release(key, decision);
+        decision
+    }
+
+    fn hashed(&self, dcid: &[u8]) -> Decision {
+        let hashed = self
+            .table
+            .hashed(self.table.id_within(dcid))
+            .ok_or(DropReason::NodeDown)?;
+        self.forward(hashed, Route::Hash, DropReason::NodeDown)
+    }
+
+    /// To the node an ID names; if that is down, to a live one, which will reset the connection.
+    fn to_named(&self, named: BackendRef, by: Route, cid: &[u8]) -> Decision {
+        match self.table.backend(named) {
+            Some(backend) if backend.state == State::Down => self.hashed(cid),
+            _ => self.forward(named, by, DropReason::UnknownCid),
+        }
+    }
+
+    /// What was decided for this very flight, unless that node is down or gone by now.
+    fn earlier_choice(&mut self, now: Tick, key: Fingerprint) -> Option<Destination> {
+        let Choice { backend, by } = *self.connections.choices.get_fresh(&key, now, CHOICE_IDLE)?;
+        let found = self
+            .table
+            .backend(backend)
+            .filter(|found| found.state != State::Down)?;
+        Some(Destination {
+            backend,
+            address: found.address,
+            by,
+        })
+    }
+
+    fn by_hint(&mut self, now: Tick, tuple: &FiveTuple) -> Decision {
+        let hint = self.connections.hints.get_fresh(tuple, now, HINT_IDLE);
+        let hinted = *hint.ok_or(DropReason::UnknownCid)?;
+        self.forward(hinted, Route::Flow, DropReason::UnknownCid)
+    }
+
+    /// Leaves a hint if the packet is an Initial, and is forwarded.
+    fn hinting(
+        &mut self,
+        now: Tick,
+        tuple: &FiveTuple,
+        packet: Option<PacketType>,
+        decision: Decision,
+    ) -> Decision {
+        if packet == Some(PacketType::Initial) {
+            self.leave_hint(now, tuple, &decision);
+        }
+        decision
+    }
+
+    fn leave_hint(&mut self, now: Tick, tuple: &FiveTuple, decision: &Decision) {
+        if let Ok(to) = decision {
+            self.connections
+                .remember_hint(now, tuple, to.backend, &self.counters);
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The fleet as the packet path needs it: immutable, shared by all workers, replaced whole.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use ahash::RandomState;
+use control::fleet::{Fleet, NodeId, State};
+use wire::{
+    carrier::{self, IceKey},
+    maglev::{self, HashKey},
+    quic_lb::{Configs, ServerId},
+    stun::IceUsername,
+};
+
+/// One applied state of the fleet.
+pub struct Table {
+    revision: u64,
+    fleet: Arc<Fleet>,
+    configs: Configs,
+    backends: Backends,
+    by_server_id: HashMap<ServerId, BackendRef, RandomState>,
+    by_address: HashMap<SocketAddr, BackendRef, RandomState>,
+    /// By the SFU's ufrag; few share one, so they are searched in order.
+    sessions: HashMap<Box<[u8]>, Vec<SessionEntry>, RandomState>,
+    quic: Ring,
+}
+
+/// Names a backend in a flow or hint, across fleet changes: a slot that is given to another backend
+/// later gets another generation, so that what pointed to the old one finds nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+pub struct BackendRef {
+    slot: u32,
+    generation: u32,
+}
+
+/// Where a node's datagrams go: to the node's address, or to that of one of its sessions.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Where to send.
+    pub address: SocketAddr,
+    /// The node's state.
+    pub state: State,
+    /// Index of the node in the fleet.
+    pub node: usize,
+}
+
+struct SessionEntry {
+    client_ufrag: Option<Box<[u8]>>,
+    backend: BackendRef,
+}
+
+/// What makes a backend the same one in the next fleet: its node's name, and the address of the
+/// session where it has its own.
+type BackendKey = (NodeId, Option<SocketAddr>);
+
+/// Backends by slot.
+struct Backends {
+    slots: Vec<Slot>,
+    by_key: HashMap<BackendKey, BackendRef, RandomState>,
+}
+
+struct Slot {
+    generation: u32,
+    backend: Option<Backend>,
+}
+
+/// A Maglev table and what its entries stand for.
+struct Ring {
+    key: HashKey,
+    slots: Vec<u16>,
+    members: Vec<BackendRef>,
+}
+
+impl Table {
+    /// Prepares a fleet. What `previous` still has keeps its [`BackendRef`]s.
+    #[must_use]
+    pub fn new(fleet: Arc<Fleet>, revision: u64, previous: Option<&Self>) -> Self {
+        let backends = Backends::carry_over(&fleet, previous.map(|table| &table.backends));
+        let own = |index: usize| backends.of(&fleet.nodes[index].id, None);
+        let nodes = fleet.nodes.iter().enumerate();
+
+        let by_server_id = nodes
+            .clone()
+            .filter_map(|(index, node)| Some((node.server_id?, own(index)?)))
+            .collect();
+        let mut by_address = HashMap::with_hasher(RandomState::new());
+        let mut sessions = HashMap::<_, Vec<_>, _>::with_hasher(RandomState::new());
+        for session in &fleet.sessions {
+            let node = &fleet.nodes[session.node];
+            let address = session.address.filter(|&address| address != node.address);
+            let Some(backend) = backends.of(&node.id, address) else {
+                continue;
+            };
+            by_address.insert(address.unwrap_or(node.address), backend);
+            sessions
+                .entry(session.ufrag.as_bytes().into())
+                .or_default()
+                .push(SessionEntry {
+                    client_ufrag: session
+                        .client_ufrag
+                        .as_ref()
+                        .map(|ufrag| ufrag.as_bytes().into()),
+                    backend,
+                });
+        }
+        by_address.extend(
+            nodes
+                .clone()
+                .filter_map(|(index, node)| Some((node.address, own(index)?))),
+        );
+        let candidates = nodes
+            .filter(|(_, node)| node.state == State::Serving && node.serves.quic)
+            .filter_map(|(index, node)| Some((&node.id, node.weight, own(index)?)));
+        let quic = Ring::new(fleet.hash_key, candidates);
+        let configs = fleet.configs();
+        Self {
+            revision,
+            fleet,
+            configs,
+            backends,
+            by_server_id,
+            by_address,
+            sessions,
+            quic,
+        }
+    }
+
+    /// The number of this state; grows with every change.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// What the table was made from.
+    #[must_use]
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// The backend that something pointed to, if the fleet still has it.
+    #[must_use]
+    pub fn backend(&self, backend: BackendRef) -> Option<&Backend> {
+        let slot = self.backends.slots.get(backend.slot as usize)?;
+        slot.backend
+            .as_ref()
+            .filter(|_| slot.generation == backend.generation)
+    }
+
+    /// The name of a backend's node.
+    #[must_use]
+    pub fn node_name(&self, backend: &Backend) -> &str {
+        self.fleet.nodes[backend.node].id.as_str()
+    }
+
+    /// The node that a connection ID names; `cid` may run on into the packet.
+    pub(crate) fn named_by_cid(&self, cid: &[u8]) -> Option<BackendRef> {
+        self.by_server_id
+            .get(&self.configs.server_id(cid).ok()?)
+            .copied()
+    }
+
+    /// The node that a host name's leftmost label names.
+    pub(crate) fn named_by_server_name(&self, name: &[u8]) -> Option<BackendRef> {
+        let id = carrier::decode_server_name(name)?;
+        self.by_server_id
+            .get(&self.configs.server_id_exact(&id).ok()?)
+            .copied()
+    }
+
+    /// The node that a ufrag names, and the key that verifies its requests where there is one.
+    pub(crate) fn named_by_ufrag(&self, ufrag: &[u8]) -> Option<(BackendRef, Option<&IceKey>)> {
+        let id = carrier::decode_ufrag(ufrag)?;
+        let backend = *self
+            .by_server_id
+            .get(&self.configs.server_id_exact(&id).ok()?)?;
+        let config = self.configs.of(&id).ok()?.id();
+        let routing = self
+            .fleet
+            .routing
+            .iter()
+            .find(|routing| routing.config.id() == config);
+        Some((
+            backend,
+            routing.and_then(|routing| routing.ice_key.as_ref()),
+        ))
+    }
+
+    /// The backend of a registered session: the one registered for both ufrags before the one
+    /// registered for the SFU's alone.
+    pub(crate) fn session(&self, username: &IceUsername<'_>) -> Option<BackendRef> {
+        let entries = self.sessions.get(username.server)?;
+        let both = entries
+            .iter()
+            .find(|entry| entry.client_ufrag.as_deref() == Some(username.client));
+        let alone = || entries.iter().find(|entry| entry.client_ufrag.is_none());
+        both.or_else(alone).map(|entry| entry.backend)
+    }
+
+    /// The bytes of a connection ID that are its routing ID, so that short headers, which do not
+    /// say where the ID ends, hash as long ones do.
+    pub(crate) fn id_within<'a>(&self, cid: &'a [u8]) -> &'a [u8] {
+        self.configs.id_within(cid).unwrap_or(cid)
+    }
+
+    /// A serving node for a connection ID, by consistent hashing.
+    pub(crate) fn hashed(&self, cid: &[u8]) -> Option<BackendRef> {
+        let member = maglev::find(&self.quic.key, &self.quic.slots, cid)?;
+        self.quic.members.get(usize::from(member)).copied()
+    }
+
+    /// The backend that sends from an address.
+    pub(crate) fn sender(&self, address: SocketAddr) -> Option<BackendRef> {
+        self.by_address.get(&address).copied()
+    }
+}
+
+impl Backends {
+    fn carry_over(fleet: &Fleet, previous: Option<&Self>) -> Self {
+        let wanted = wanted(fleet);
+        let mut slots: Vec<Slot> = previous
+            .map(|previous| previous.slots.as_slice())
+            .unwrap_or_default()
+            .iter()
+            .map(|slot| Slot {
+                generation: slot.generation,
+                backend: None,
+            })
+            .collect();
+        let mut by_key = HashMap::with_capacity_and_hasher(wanted.len(), RandomState::new());
+        let mut fresh = Vec::new();
+        for (key, backend) in wanted {
+            match previous.and_then(|previous| previous.by_key.get(&key).copied()) {
+                Some(kept) => {
+                    slots[kept.slot as usize].backend = Some(backend);
+                    by_key.insert(key, kept);
+                }
+                None => fresh.push((key, backend)),
+            }
+        }
+        let mut vacant = 0;
+        for (key, backend) in fresh {
+            while slots.get(vacant).is_some_and(|slot| slot.backend.is_some()) {
+                vacant += 1;
+            }
+            if vacant == slots.len() {
+                slots.push(Slot {
+                    generation: 0,
+                    backend: None,
+                });
+            }
+            let slot = &mut slots[vacant];
+            slot.generation = slot.generation.wrapping_add(1);
+            slot.backend = Some(backend);
+            let slot_number = u32::try_from(vacant).expect("a fleet of 4 billion backends");
+            by_key.insert(
+                key,
+                BackendRef {
+                    slot: slot_number,
+                    generation: slot.generation,
+                },
+            );
+        }
+        Self { slots, by_key }
+    }
+
+    fn of(&self, node: &NodeId, session: Option<SocketAddr>) -> Option<BackendRef> {
+        self.by_key.get(&(node.clone(), session)).copied()
+    }
+}
+
+/// The backends of a fleet: one for each node, and one for each session address of its own.
+fn wanted(fleet: &Fleet) -> Vec<(BackendKey, Backend)> {
+    let mut seen = BTreeSet::new();
+    let nodes = fleet
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(index, node)| (index, None, node.address));
+    let sessions = fleet.sessions.iter().filter_map(|session| {
+        let address = session.address?;
+        (address != fleet.nodes[session.node].address).then_some((
+            session.node,
+            Some(address),
+            address,
+        ))
+    });
+    nodes
+        .chain(sessions)
+        .map(|(node, session, address)| {
+            let state = fleet.nodes[node].state;
+            (
+                (fleet.nodes[node].id.clone(), session),
+                Backend {
+                    address,
+                    state,
+                    node,
+                },
+            )
+        })
+        .filter(|(key, _)| seen.insert(key.clone()))
+        .collect()
+}
+
+impl Ring {
+    fn new<'a>(
+        key: Option<HashKey>,
+        candidates: impl Iterator<Item = (&'a NodeId, u32, BackendRef)>,
+    ) -> Self {
+        // A fleet without the key has no node that serves QUIC, so the table stays empty.
+        let key = key.unwrap_or(HashKey::new([0; HashKey::LEN]));
+        let candidates: Vec<_> = candidates.collect();
+        let members: Vec<_> = candidates
+            .iter()
+            .map(|(id, weight, _)| maglev::Member {
+                name: id.as_str().as_bytes(),
+                weight: *weight,
+            })
+            .collect();
+        let mut slots = vec![maglev::EMPTY; maglev::table_len(members.len())];
+        maglev::fill(
+            &key,
+            &members,
+            &mut vec![maglev::Walk::default(); members.len()],
+            &mut slots,
+        );
+        let members = candidates
+            .into_iter()
+            .map(|(_, _, backend)| backend)
+            .collect();
+        Self {
+            key,
+            slots,
+            members,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+use core::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
+
+/// Bytes of a [`FiveTuple`] as it stands in a tunnel header.
+pub(crate) const LEN: usize = 36;
+
+/// A client's address and the VIP's address that it talks to; the fifth part is always UDP.
+///
+/// Kept in the form in which it stands in a tunnel header, so that the key of a flow and the header
+/// of its datagrams are the same bytes:
+///
+/// ```text
+/// bytes   0                16            32            34         36
+///         client address   VIP address   client port   VIP port
+/// ```
+///
+/// IPv4 and IPv4-mapped IPv6 are one address: it is written mapped and read as IPv4.
+#[derive(Clone, Copy, Eq, PartialEq, Hash, Ord, PartialOrd)]
+pub struct FiveTuple([u8; LEN]);
+
+impl FiveTuple {
+    /// Puts the two ends together.
+    #[must_use]
+    pub fn new(client: SocketAddr, vip: SocketAddr) -> Self {
+        let mut bytes = [0; LEN];
+        let fields: [&[u8]; 4] = [
+            &mapped(client.ip()),
+            &mapped(vip.ip()),
+            &client.port().to_be_bytes(),
+            &vip.port().to_be_bytes(),
+        ];
+        for (slot, byte) in bytes.iter_mut().zip(fields.into_iter().flatten()) {
+            *slot = *byte;
+        }
+        Self(bytes)
+    }
+
+    /// Takes over the bytes of a tunnel header behind its magic.
+    pub(crate) const fn from_bytes(bytes: [u8; LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes as they stand in a tunnel header.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; LEN] {
+        &self.0
+    }
+
+    /// Who sends, or on the way back receives.
+    #[must_use]
+    pub fn client(&self) -> SocketAddr {
+        self.end(0, 32)
+    }
+
+    /// Which of the VIP's addresses it is sent to, or on the way back from.
+    #[must_use]
+    pub fn vip(&self) -> SocketAddr {
+        self.end(16, 34)
+    }
+
+    fn end(&self, ip_at: usize, port_at: usize) -> SocketAddr {
+        let ip = self
+            .0
+            .get(ip_at..)
+            .and_then(<[u8]>::first_chunk::<16>)
+            .copied();
+        let port = self
+            .0
+            .get(port_at..)
+            .and_then(<[u8]>::first_chunk::<2>)
+            .copied();
+        SocketAddr::new(
+            Ipv6Addr::from(ip.unwrap_or_default()).to_canonical(),
+            u16::from_be_bytes(port.unwrap_or_default()),
+        )
+    }
+}
+
+impl fmt::Debug for FiveTuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.client(), self.vip())
+    }
+}
+
+fn mapped(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
