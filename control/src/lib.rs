@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod exposition;
 pub mod fleet;
 pub mod hex;
 pub mod toml_file;

@@ -111,6 +111,7 @@ pub struct Counters {
     evictions: [Counter; TableLabel::ALL.len()],
     entries: [Counter; TableLabel::ALL.len()],
     flow_moves: Counter,
+    fleet_revision: Counter,
 }
 
 impl Counters {
@@ -160,6 +161,12 @@ impl Counters {
     #[must_use]
     pub const fn flow_moves(&self) -> &Counter {
         &self.flow_moves
+    }
+
+    /// The fleet's revision that the worker decides by.
+    #[must_use]
+    pub const fn fleet_revision(&self) -> &Counter {
+        &self.fleet_revision
     }
 
     pub(crate) fn received(&self, direction: Direction, class: ClassLabel, bytes: usize) {

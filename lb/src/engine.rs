@@ -198,7 +198,7 @@ impl Engine {
         self.expire(now, EXPIRED_PER_TIMEOUT);
     }
 
-    /// Makes the tables' sizes readable in [`Engine::counters`]; a driver does so once per batch.
+    /// Makes the tables' sizes and the fleet's revision readable in [`Engine::counters`]; a driver does so once per batch.
     pub fn publish_gauges(&self) {
         for (table, entries) in [
             (TableLabel::Flows, self.flows.len()),
@@ -209,6 +209,7 @@ impl Engine {
         ] {
             self.counters.entries(table).set(entries as u64);
         }
+        self.counters.fleet_revision().set(self.table.revision());
     }
 
     /// Counts a datagram that was to be sent and could not be.

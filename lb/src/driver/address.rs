@@ -1,0 +1,189 @@
+//! Socket addresses and packet information as the kernel writes them.
+
+use std::{
+    mem,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+/// Room for one control message of packet information, IPv4's or IPv6's.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(super) struct Control(pub(super) [u8; CONTROL_LEN]);
+
+pub(super) const CONTROL_LEN: usize = 64;
+
+impl Control {
+    pub(super) const EMPTY: Self = Self([0; CONTROL_LEN]);
+}
+
+/// Reads an address that the kernel filled in. IPv4-mapped addresses come out as IPv4.
+pub(super) fn from_storage(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    let storage: *const libc::sockaddr_storage = storage;
+    // SAFETY: `storage` points to a live `sockaddr_storage`, whose family field is always readable.
+    let family = unsafe { (*storage).ss_family };
+    match i32::from(family) {
+        libc::AF_INET => {
+            // SAFETY: with this family the storage holds a `sockaddr_in`, and `sockaddr_storage` is
+            // at least as large and as aligned as every address type.
+            let v4 = unsafe { storage.cast::<libc::sockaddr_in>().read() };
+            let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
+            Some(SocketAddr::from((ip, u16::from_be(v4.sin_port))))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above, for `sockaddr_in6`.
+            let v6 = unsafe { storage.cast::<libc::sockaddr_in6>().read() };
+            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr).to_canonical();
+            Some(SocketAddr::from((ip, u16::from_be(v6.sin6_port))))
+        }
+        _ => None,
+    }
+}
+
+/// Writes an address for the kernel; says how many bytes of the storage it takes.
+pub(super) fn to_storage(address: SocketAddr, storage: &mut libc::sockaddr_storage) -> usize {
+    let storage: *mut libc::sockaddr_storage = storage;
+    match address {
+        SocketAddr::V4(v4) => {
+            let raw = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr {
+                    s_addr: u32::from(*v4.ip()).to_be(),
+                },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: `storage` is a live `sockaddr_storage`, at least as large and as aligned as
+            // every address type.
+            unsafe { storage.cast::<libc::sockaddr_in>().write(raw) };
+            mem::size_of_val(&raw)
+        }
+        SocketAddr::V6(v6) => {
+            let raw = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr {
+                    s6_addr: v6.ip().octets(),
+                },
+                sin6_scope_id: v6.scope_id(),
+            };
+            // SAFETY: as above.
+            unsafe { storage.cast::<libc::sockaddr_in6>().write(raw) };
+            mem::size_of_val(&raw)
+        }
+    }
+}
+
+/// The local address a datagram was sent to, from the control messages that came with it.
+pub(super) fn destination(header: &libc::msghdr) -> Option<IpAddr> {
+    // SAFETY: `header` was filled in by the kernel, so its control pointer and length describe
+    // well-formed control messages in a live, aligned buffer; the macro yields null or the first.
+    let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !message.is_null() {
+        // SAFETY: not null, so it points to a control message header inside that buffer.
+        let head = unsafe { *message };
+        // SAFETY: the data of a control message follows its header in the same buffer.
+        let data = unsafe { libc::CMSG_DATA(message) };
+        match (head.cmsg_level, head.cmsg_type) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                // SAFETY: a message of this type holds an `in_pktinfo`, at any alignment.
+                let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
+                return Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)).into());
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                // SAFETY: a message of this type holds an `in6_pktinfo`, at any alignment.
+                let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
+                return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).to_canonical());
+            }
+            _ => {}
+        }
+        // SAFETY: `message` is inside the buffer that `header` describes; the macro yields null
+        // behind the last one.
+        message = unsafe { libc::CMSG_NXTHDR(header, message) };
+    }
+    None
+}
+
+/// Writes a control message that makes the kernel send from `source`; says how many bytes of
+/// `control` it takes.
+pub(super) fn source(source: IpAddr, control: &mut Control) -> usize {
+    match source {
+        IpAddr::V4(v4) => {
+            let info = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr {
+                    s_addr: u32::from(v4).to_be(),
+                },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            write_control(control, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
+        }
+        IpAddr::V6(v6) => {
+            let info = libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr {
+                    s6_addr: v6.octets(),
+                },
+                ipi6_ifindex: 0,
+            };
+            write_control(control, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
+        }
+    }
+}
+
+/// Bytes of a message in the buffer, and of the message without its padding.
+const fn control_len(data: usize) -> (usize, usize) {
+    assert!(data <= 32, "packet information is 12 or 20 bytes");
+    // SAFETY: pure arithmetic on the length, in the form of an unsafe function.
+    let space = unsafe { libc::CMSG_SPACE(data as u32) } as usize;
+    // SAFETY: as above.
+    let length = unsafe { libc::CMSG_LEN(data as u32) } as usize;
+    assert!(space <= CONTROL_LEN, "the buffer has room for one");
+    (space, length)
+}
+
+fn write_control<T: Copy>(control: &mut Control, level: i32, kind: i32, info: T) -> usize {
+    let (space, length) = const { control_len(mem::size_of::<T>()) };
+    *control = Control::EMPTY;
+    let at = control.0.as_mut_ptr();
+    let head = libc::cmsghdr {
+        cmsg_len: length as _,
+        cmsg_level: level,
+        cmsg_type: kind,
+    };
+    // SAFETY: `control` is aligned for a `cmsghdr` (8 bytes) and, as `control_len` asserts at
+    // compile time, has room for the header and `info` behind it.
+    unsafe { at.cast::<libc::cmsghdr>().write(head) };
+    // SAFETY: the data begins one aligned header behind the beginning, inside the buffer.
+    let data = unsafe { libc::CMSG_DATA(at.cast::<libc::cmsghdr>()) };
+    // SAFETY: there is room for `info` at `data`, at whatever alignment that has.
+    unsafe { data.cast::<T>().write_unaligned(info) };
+    space
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All zero, which is a valid value of this plain C struct.
+    fn storage() -> libc::sockaddr_storage {
+        // SAFETY: `sockaddr_storage` is plain old data.
+        unsafe { mem::zeroed() }
+    }
+
+    #[test]
+    fn addresses_survive_the_kernels_form_and_mapped_ones_become_ipv4() {
+        for (text, expected) in [
+            ("192.0.2.1:4433", "192.0.2.1:4433"),
+            ("[2001:db8::7]:65535", "[2001:db8::7]:65535"),
+            ("[::ffff:192.0.2.1]:1", "192.0.2.1:1"),
+        ] {
+            let mut storage = storage();
+            to_storage(text.parse().expect("an address"), &mut storage);
+            assert_eq!(
+                from_storage(&storage),
+                Some(expected.parse().expect("an address"))
+            );
+        }
+        assert_eq!(from_storage(&storage()), None, "no family, no address");
+    }
+}

@@ -1,0 +1,153 @@
+use std::{
+    io, mem,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsRawFd, BorrowedFd},
+    ptr,
+};
+
+use wire::{FiveTuple, tunnel};
+
+use super::{
+    BATCH,
+    address::{self, CONTROL_LEN, Control},
+};
+
+/// Largest datagram taken: all that UDP can carry.
+const DATAGRAM_MAX: usize = 64 * 1024;
+
+/// One buffer: room for a tunnel header in front of the datagram, so that nothing is copied.
+const BUFFER: usize = tunnel::HEADER_LEN + DATAGRAM_MAX;
+
+/// What one call received. Allocated once per worker; pages become resident as datagrams touch them.
+///
+/// ```text
+///            ┌─ HEADER_LEN ─┬── datagram as received ──────────────┬─ unused ─┐
+/// buffer i   │   headroom   │ from client: the payload             │          │
+///            │              │ from node:   header(38) | payload    │          │
+///            └──────────────┴──────────────────────────────────────┴──────────┘
+/// to node    └── header written here, sent from its first byte ───┘
+/// to client                        └── sent from behind the header ┘
+/// ```
+pub(super) struct Batch {
+    buffers: Vec<u8>,
+    names: Vec<libc::sockaddr_storage>,
+    controls: Vec<Control>,
+    vectors: Vec<libc::iovec>,
+    headers: Vec<libc::mmsghdr>,
+    count: usize,
+}
+
+/// Bytes of a batch: of buffer `slot`, from `start`, `len` of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bytes {
+    pub(super) slot: usize,
+    pub(super) start: usize,
+    pub(super) len: usize,
+}
+
+impl Batch {
+    pub(super) fn new() -> Self {
+        // SAFETY: these are plain C structs, for which all zeroes is a valid value; pointers in them
+        // are null until `receive` sets them.
+        let (name, vector, header) = unsafe { mem::zeroed() };
+        Self {
+            buffers: vec![0; BATCH * BUFFER],
+            names: vec![name; BATCH],
+            controls: vec![Control::EMPTY; BATCH],
+            vectors: vec![vector; BATCH],
+            headers: vec![header; BATCH],
+            count: 0,
+        }
+    }
+
+    /// Takes what the socket has, without waiting; says how many datagrams.
+    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.count = 0;
+        let buffers = self.buffers.chunks_exact_mut(BUFFER);
+        let slots = buffers
+            .zip(&mut self.names)
+            .zip(&mut self.controls)
+            .zip(&mut self.vectors);
+        for ((((buffer, name), control), vector), header) in slots.zip(&mut self.headers) {
+            let datagram = &mut buffer[tunnel::HEADER_LEN..];
+            *vector = libc::iovec {
+                iov_base: datagram.as_mut_ptr().cast(),
+                iov_len: datagram.len(),
+            };
+            header.msg_len = 0;
+            header.msg_hdr.msg_name = ptr::from_mut(name).cast();
+            header.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as u32;
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = CONTROL_LEN as _;
+            header.msg_hdr.msg_flags = 0;
+        }
+        // SAFETY: the first BATCH headers were all set just above. Each points to a buffer, name and
+        // control area of its own, which live in `self` and are not touched during the call, with
+        // their true lengths. The descriptor is open for as long as it is borrowed.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                BATCH as u32,
+                libc::MSG_DONTWAIT,
+                ptr::null_mut(),
+            )
+        };
+        self.count = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.count)
+    }
+
+    /// Where datagram `slot` came from. `None` for a family that no UDP socket has.
+    pub(super) fn sender(&self, slot: usize) -> Option<SocketAddr> {
+        address::from_storage(self.names[..self.count].get(slot)?)
+    }
+
+    /// Which local address it was sent to, where the socket was asked to tell.
+    pub(super) fn destination(&self, slot: usize) -> Option<IpAddr> {
+        address::destination(&self.headers[..self.count].get(slot)?.msg_hdr)
+    }
+
+    /// The datagram as it came.
+    pub(super) fn datagram(&self, slot: usize) -> &[u8] {
+        self.bytes(self.whole(slot))
+    }
+
+    /// The datagram behind a tunnel header, which is written into the headroom.
+    pub(super) fn behind_header(&mut self, slot: usize, tuple: &FiveTuple) -> Bytes {
+        let start = slot * BUFFER;
+        self.buffers[start..start + tunnel::HEADER_LEN].copy_from_slice(&tunnel::encode(tuple));
+        let len = tunnel::HEADER_LEN + self.whole(slot).len;
+        Bytes {
+            slot,
+            start: 0,
+            len,
+        }
+    }
+
+    /// What stands behind the tunnel header that the datagram begins with.
+    pub(super) fn without_header(&self, slot: usize) -> Bytes {
+        let whole = self.whole(slot);
+        let header = tunnel::HEADER_LEN.min(whole.len);
+        Bytes {
+            slot,
+            start: whole.start + header,
+            len: whole.len - header,
+        }
+    }
+
+    pub(super) fn bytes(&self, bytes: Bytes) -> &[u8] {
+        let start = bytes.slot * BUFFER + bytes.start;
+        &self.buffers[start..start + bytes.len]
+    }
+
+    fn whole(&self, slot: usize) -> Bytes {
+        let len = self.headers[slot].msg_len as usize;
+        Bytes {
+            slot,
+            start: tunnel::HEADER_LEN,
+            len: len.min(DATAGRAM_MAX),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+use std::{
+    io, mem,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsRawFd, BorrowedFd},
+    ptr,
+};
+
+use super::{
+    BATCH,
+    address::{self, Control},
+    batch::{Batch, Bytes},
+};
+
+/// Datagrams of one receive batch that leave by one socket, in the order in which they came.
+pub(super) struct SendQueue {
+    entries: Vec<Entry>,
+    names: Vec<libc::sockaddr_storage>,
+    controls: Vec<Control>,
+    vectors: Vec<libc::iovec>,
+    headers: Vec<libc::mmsghdr>,
+}
+
+struct Entry {
+    bytes: Bytes,
+    to: SocketAddr,
+    /// The local address to send from, for a socket that is bound to more than one.
+    from: Option<IpAddr>,
+}
+
+impl SendQueue {
+    pub(super) fn new() -> Self {
+        // SAFETY: these are plain C structs, for which all zeroes is a valid value; pointers in them
+        // are null until `flush` sets them.
+        let (name, vector, header) = unsafe { mem::zeroed() };
+        Self {
+            entries: Vec::with_capacity(BATCH),
+            names: vec![name; BATCH],
+            controls: vec![Control::EMPTY; BATCH],
+            vectors: vec![vector; BATCH],
+            headers: vec![header; BATCH],
+        }
+    }
+
+    /// Queues a datagram. A queue holds one batch, so there is always room.
+    pub(super) fn push(&mut self, bytes: Bytes, to: SocketAddr, from: Option<IpAddr>) {
+        debug_assert!(
+            self.entries.len() < BATCH,
+            "one entry for each received datagram"
+        );
+        self.entries.push(Entry { bytes, to, from });
+    }
+
+    /// Sends everything; says how many datagrams the system refused. One that is refused does not
+    /// keep the others back.
+    pub(super) fn flush(&mut self, socket: BorrowedFd<'_>, batch: &Batch) -> usize {
+        let count = self.prepare(batch);
+        let mut refused = 0;
+        let mut done = 0;
+        while done < count {
+            let rest = &mut self.headers[done..count];
+            // SAFETY: `prepare` has set the first `count` headers. Each points to the bytes of
+            // `batch`, which is borrowed until this function returns, and to a name and control
+            // area in `self`, with their true lengths; the kernel only reads them. The descriptor is
+            // open for as long as it is borrowed.
+            let sent = unsafe {
+                libc::sendmmsg(
+                    socket.as_raw_fd(),
+                    rest.as_mut_ptr(),
+                    rest.len() as u32,
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            match usize::try_from(sent) {
+                Ok(sent) if sent > 0 => done += sent,
+                _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+                // The error is of the first one left: it is given up, whatever the error.
+                _ => {
+                    refused += 1;
+                    done += 1;
+                }
+            }
+        }
+        self.entries.clear();
+        refused
+    }
+
+    fn prepare(&mut self, batch: &Batch) -> usize {
+        let areas = self
+            .names
+            .iter_mut()
+            .zip(&mut self.controls)
+            .zip(&mut self.vectors);
+        for (entry, (((name, control), vector), header)) in
+            self.entries.iter().zip(areas.zip(&mut self.headers))
+        {
+            let bytes = batch.bytes(entry.bytes);
+            *vector = libc::iovec {
+                iov_base: bytes.as_ptr().cast_mut().cast(),
+                iov_len: bytes.len(),
+            };
+            let header = &mut header.msg_hdr;
+            header.msg_namelen = address::to_storage(entry.to, name) as u32;
+            header.msg_name = ptr::from_mut(name).cast();
+            header.msg_iov = vector;
+            header.msg_iovlen = 1;
+            header.msg_flags = 0;
+            (header.msg_control, header.msg_controllen) = match entry.from {
+                Some(from) => {
+                    let length = address::source(from, control);
+                    (control.0.as_mut_ptr().cast(), length as _)
+                }
+                None => (ptr::null_mut(), 0),
+            };
+        }
+        self.entries.len()
+    }
+}

@@ -1,0 +1,180 @@
+use std::{
+    io, mem,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsRawFd,
+    ptr,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Receive and send buffers asked for; the kernel may clamp them to `net.core.rmem_max`.
+const KERNEL_BUFFER: i32 = 4 * 1024 * 1024;
+
+/// Why a socket could not be opened, and which.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another process, or another entry of the same configuration, has the address.
+    #[error("{role} address {address} is in use already")]
+    InUse {
+        /// What the address is for.
+        role: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Anything else the system objects to.
+    #[error("{role} address {address} cannot be used: {source}")]
+    Refused {
+        /// What the address is for.
+        role: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl SocketError {
+    fn new(role: &'static str, address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { role, address },
+            _ => Self::Refused {
+                role,
+                address,
+                source,
+            },
+        }
+    }
+}
+
+/// Makes sure that nobody has the address, and settles port 0. With `SO_REUSEPORT` alone a second
+/// LB of the same user would bind too, and silently take half of the datagrams.
+pub(crate) fn reserve(role: &'static str, address: SocketAddr) -> Result<SocketAddr, SocketError> {
+    let reserve = || -> io::Result<SocketAddr> {
+        let socket = udp(address)?;
+        socket.bind(&address.into())?;
+        Ok(local(&socket, address))
+    };
+    reserve().map_err(|source| SocketError::new(role, address, source))
+}
+
+/// A socket that clients send to; workers open one each on the same address. One on a wildcard
+/// address tells for each datagram which address it was sent to.
+pub(crate) fn open_listener(address: SocketAddr) -> Result<Socket, SocketError> {
+    let open = || -> io::Result<Socket> {
+        let socket = udp(address)?;
+        socket.set_reuse_port(true)?;
+        if address.ip().is_unspecified() {
+            let (level, option) = match address {
+                SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+                SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+            };
+            set_option(&socket, level, option, 1)?;
+        }
+        socket.bind(&address.into())?;
+        Ok(socket)
+    };
+    open().map_err(|source| SocketError::new("listen", address, source))
+}
+
+/// The sockets that datagrams for nodes leave from, and theirs come back to: one, or with a wildcard
+/// one for each IP version the system has. With a port, worker `number` takes the port plus `number`,
+/// since what nodes send back must reach the worker that knows the flow.
+pub(crate) fn open_tunnels(
+    address: SocketAddr,
+    number: usize,
+) -> Result<Vec<(SocketAddr, Socket)>, SocketError> {
+    let mut address = address;
+    if address.port() != 0 {
+        let port = usize::from(address.port()).saturating_add(number);
+        address.set_port(u16::try_from(port).map_err(|_| SocketError::Refused {
+            role: "tunnel",
+            address,
+            source: io::Error::other(format!("worker {number} would need port {port}")),
+        })?);
+    }
+    let first =
+        open_tunnel(address).map_err(|source| SocketError::new("tunnel", address, source))?;
+    let second = other_wildcard(address).and_then(|other| {
+        open_tunnel(other)
+            .ok()
+            .map(|socket| (local(&socket, other), socket))
+    });
+    Ok(std::iter::once((local(&first, address), first))
+        .chain(second)
+        .collect())
+}
+
+fn open_tunnel(address: SocketAddr) -> io::Result<Socket> {
+    let socket = udp(address)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn udp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    socket.set_nonblocking(true)?;
+    // Never fragment: a datagram that does not fit is refused, and counted, instead.
+    match address {
+        SocketAddr::V4(_) => {
+            let probe = libc::IP_PMTUDISC_PROBE;
+            set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, probe)?;
+        }
+        SocketAddr::V6(_) => {
+            // IPv4 clients have a listener of their own, so that each address is written one way.
+            socket.set_only_v6(true)?;
+            let probe = libc::IPV6_PMTUDISC_PROBE;
+            set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, probe)?;
+        }
+    }
+    enlarge(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF);
+    enlarge(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF);
+    Ok(socket)
+}
+
+/// As large as the kernel lets us: beyond its limit with `CAP_NET_ADMIN`, up to it without.
+fn enlarge(socket: &Socket, force: i32, plain: i32) {
+    if set_option(socket, libc::SOL_SOCKET, force, KERNEL_BUFFER).is_err() {
+        let _clamped = set_option(socket, libc::SOL_SOCKET, plain, KERNEL_BUFFER);
+    }
+}
+
+fn set_option(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
+    let length = mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: `value` is a live `int` of `length` bytes, which is what each of these options takes;
+    // the descriptor is open while `socket` is borrowed.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            ptr::from_ref(&value).cast(),
+            length,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The address a socket is bound to.
+fn local(socket: &Socket, asked_for: SocketAddr) -> SocketAddr {
+    socket
+        .local_addr()
+        .ok()
+        .and_then(|address| address.as_socket())
+        .unwrap_or(asked_for)
+}
+
+/// The wildcard of the other IP version.
+fn other_wildcard(address: SocketAddr) -> Option<SocketAddr> {
+    address.ip().is_unspecified().then(|| match address {
+        SocketAddr::V4(_) => (Ipv6Addr::UNSPECIFIED, address.port()).into(),
+        SocketAddr::V6(_) => (Ipv4Addr::UNSPECIFIED, address.port()).into(),
+    })
+}

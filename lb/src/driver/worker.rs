@@ -1,0 +1,373 @@
+use std::{
+    io::{self, Read, Write},
+    net::SocketAddr,
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::net::UnixStream,
+    },
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use socket2::Socket;
+use wire::{FiveTuple, tunnel};
+
+use super::{BATCH, batch::Batch, send::SendQueue};
+use crate::{
+    counters::Counters,
+    engine::{Engine, Release},
+    table::Table,
+    verdict::Verdict,
+};
+
+/// Batches taken from one socket before the others get their turn.
+const BATCHES_PER_TURN: usize = 4;
+
+/// One worker's sockets.
+pub(crate) struct Sockets {
+    /// One for each listen address, with that address.
+    pub(crate) listeners: Vec<(SocketAddr, Socket)>,
+    /// One for each IP version in which nodes can be reached.
+    pub(crate) tunnels: Vec<(SocketAddr, Socket)>,
+}
+
+/// What a worker can be told while it runs.
+pub(crate) enum Command {
+    /// Decide by this fleet from the next batch on.
+    Apply(Arc<Table>),
+    /// Read ClientHellos, or do not.
+    SetSni(bool),
+    /// Keep idle flows for this long.
+    SetFlowIdle(Duration),
+    /// Send some flows back, the last used first.
+    SampleFlows(usize, mpsc::Sender<Vec<FlowSample>>),
+    /// End.
+    Stop,
+}
+
+/// A flow as the admin endpoint shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct FlowSample {
+    pub(crate) client: SocketAddr,
+    pub(crate) vip: SocketAddr,
+    pub(crate) node: Option<String>,
+    pub(crate) idle: Duration,
+    pub(crate) proved: Duration,
+}
+
+/// A running worker.
+pub(crate) struct Handle {
+    commands: mpsc::Sender<Command>,
+    wake: UnixStream,
+    counters: Arc<Counters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Tells the worker something; false if it has ended.
+    pub(crate) fn tell(&self, command: Command) -> bool {
+        // A full pipe means that the worker has wake-ups it has not read: one is enough.
+        self.commands.send(command).is_ok() && {
+            let _ = (&self.wake).write(&[0]);
+            true
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.tell(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// Starts a worker.
+pub(crate) fn spawn(number: usize, engine: Engine, sockets: Sockets) -> io::Result<Handle> {
+    let (commands, inbox) = mpsc::channel();
+    let (wake, woken) = UnixStream::pair()?;
+    wake.set_nonblocking(true)?;
+    woken.set_nonblocking(true)?;
+    let counters = engine.counters().clone();
+    // Built on its own thread, so that its buffers are memory near the core that uses them.
+    let run = move || Worker::new(engine, sockets, inbox, woken).run();
+    let thread = thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(run)?;
+    Ok(Handle {
+        commands,
+        wake,
+        counters,
+        thread: Some(thread),
+    })
+}
+
+struct Worker {
+    engine: Engine,
+    sockets: Sockets,
+    inbox: mpsc::Receiver<Command>,
+    woken: UnixStream,
+    batch: Batch,
+    /// One for each tunnel socket.
+    to_nodes: Vec<SendQueue>,
+    /// One for each listener.
+    to_clients: Vec<SendQueue>,
+}
+
+impl Worker {
+    fn new(
+        engine: Engine,
+        sockets: Sockets,
+        inbox: mpsc::Receiver<Command>,
+        woken: UnixStream,
+    ) -> Self {
+        Self {
+            to_nodes: sockets.tunnels.iter().map(|_| SendQueue::new()).collect(),
+            to_clients: sockets.listeners.iter().map(|_| SendQueue::new()).collect(),
+            engine,
+            sockets,
+            inbox,
+            woken,
+            batch: Batch::new(),
+        }
+    }
+
+    fn run(mut self) {
+        let mut ready = self.poll_set();
+        self.engine.publish_gauges();
+        loop {
+            let now = now();
+            let timeout = self.engine.poll_timeout(now).map(|due| due - now);
+            wait(&mut ready, timeout);
+            // The wake-up pipe comes first, then listeners, then tunnels, as in `poll_set`.
+            if ready[0].revents != 0 && !self.obey() {
+                return;
+            }
+            for listener in 0..self.sockets.listeners.len() {
+                if ready[1 + listener].revents != 0 {
+                    self.turn(|worker| worker.serve_clients(listener));
+                }
+            }
+            for tunnel in 0..self.sockets.tunnels.len() {
+                if ready[1 + self.sockets.listeners.len() + tunnel].revents != 0 {
+                    self.turn(|worker| worker.serve_nodes(tunnel));
+                }
+            }
+            self.on_timeout();
+            self.engine.publish_gauges();
+        }
+    }
+
+    fn poll_set(&self) -> Vec<libc::pollfd> {
+        let listeners = self
+            .sockets
+            .listeners
+            .iter()
+            .map(|(_, socket)| socket.as_raw_fd());
+        let tunnels = self
+            .sockets
+            .tunnels
+            .iter()
+            .map(|(_, socket)| socket.as_raw_fd());
+        std::iter::once(self.woken.as_raw_fd())
+            .chain(listeners)
+            .chain(tunnels)
+            .map(|fd| libc::pollfd {
+                fd,
+                events: libc::POLLIN,
+                revents: 0,
+            })
+            .collect()
+    }
+
+    /// Carries out what came in; false to end.
+    fn obey(&mut self) -> bool {
+        let mut drain = [0; 64];
+        while self.woken.read(&mut drain).is_ok_and(|read| read > 0) {}
+        while let Ok(command) = self.inbox.try_recv() {
+            match command {
+                Command::Apply(table) => self.engine.apply(table),
+                Command::SetSni(sni) => self.engine.set_sni(sni),
+                Command::SetFlowIdle(idle) => self.engine.set_flow_idle(idle),
+                Command::SampleFlows(most, reply) => {
+                    let flows = self.engine.flows(now()).take(most);
+                    let sample = flows.map(|flow| FlowSample {
+                        client: flow.tuple.client(),
+                        vip: flow.tuple.vip(),
+                        node: flow.node.map(str::to_owned),
+                        idle: flow.idle,
+                        proved: flow.proved,
+                    });
+                    let _asker_left = reply.send(sample.collect());
+                }
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    /// Serves a socket until it is empty, or long enough.
+    fn turn(&mut self, mut serve: impl FnMut(&mut Self) -> io::Result<usize>) {
+        for _ in 0..BATCHES_PER_TURN {
+            match serve(self) {
+                Ok(received) if received == BATCH => {}
+                // Empty, or an error that an earlier datagram of ours brought back (ICMP): neither
+                // is a reason to stop serving.
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    fn serve_clients(&mut self, listener: usize) -> io::Result<usize> {
+        let (address, socket) = &self.sockets.listeners[listener];
+        let received = self.batch.receive(socket.as_fd())?;
+        let address = *address;
+        let now = now();
+        for slot in 0..received {
+            let Some(client) = self.batch.sender(slot) else {
+                continue;
+            };
+            let ip = if address.ip().is_unspecified() {
+                self.batch.destination(slot)
+            } else {
+                None
+            };
+            let vip = SocketAddr::new(ip.unwrap_or(address.ip()), address.port());
+            let tuple = FiveTuple::new(client, vip);
+            let verdict = self
+                .engine
+                .from_client(now, &tuple, self.batch.datagram(slot));
+            self.send_released();
+            if let Verdict::Forward(destination) = verdict {
+                match tunnel_to(&self.sockets, destination.address) {
+                    Some(tunnel) => {
+                        let bytes = self.batch.behind_header(slot, &tuple);
+                        self.to_nodes[tunnel].push(bytes, destination.address, None);
+                    }
+                    None => self.engine.send_failed(),
+                }
+            }
+        }
+        for ((_, socket), queue) in self.sockets.tunnels.iter().zip(&mut self.to_nodes) {
+            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
+        }
+        Ok(received)
+    }
+
+    fn serve_nodes(&mut self, tunnel: usize) -> io::Result<usize> {
+        let (_, socket) = &self.sockets.tunnels[tunnel];
+        let received = self.batch.receive(socket.as_fd())?;
+        let now = now();
+        for slot in 0..received {
+            let Some(node) = self.batch.sender(slot) else {
+                continue;
+            };
+            let datagram = self.batch.datagram(slot);
+            let verdict = self.engine.from_node(now, node, datagram);
+            if let (Verdict::Return { listener }, Ok((tuple, _))) =
+                (verdict, tunnel::decode(datagram))
+            {
+                let wildcard = self.sockets.listeners[listener].0.ip().is_unspecified();
+                let from = wildcard.then(|| tuple.vip().ip());
+                let bytes = self.batch.without_header(slot);
+                self.to_clients[listener].push(bytes, tuple.client(), from);
+            }
+        }
+        for ((_, socket), queue) in self.sockets.listeners.iter().zip(&mut self.to_clients) {
+            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
+        }
+        Ok(received)
+    }
+
+    fn on_timeout(&mut self) {
+        let now = now();
+        if self.engine.poll_timeout(now).is_some_and(|due| due <= now) {
+            self.engine.handle_timeout(now);
+            self.send_released();
+        }
+    }
+
+    /// Sends what was held and is decided. Rare, so each takes a system call of its own; ahead of
+    /// the queue, where a later datagram of the same connection may stand.
+    fn send_released(&mut self) {
+        let mut refused = 0;
+        while let Some(release) = self.engine.poll_release() {
+            if !send_one(&self.sockets, &release) {
+                refused += 1;
+            }
+        }
+        count_refused(&self.engine, refused);
+    }
+}
+
+fn count_refused(engine: &Engine, refused: usize) {
+    for _ in 0..refused {
+        engine.send_failed();
+    }
+}
+
+/// Index of the tunnel socket that speaks the node's IP version.
+fn tunnel_to(sockets: &Sockets, node: SocketAddr) -> Option<usize> {
+    sockets
+        .tunnels
+        .iter()
+        .position(|(address, _)| address.is_ipv4() == node.is_ipv4())
+}
+
+fn send_one(sockets: &Sockets, release: &Release<'_>) -> bool {
+    let node = release.destination.address;
+    let Some(tunnel) = tunnel_to(sockets, node) else {
+        return false;
+    };
+    let header = tunnel::encode(&release.tuple);
+    let parts = [
+        io::IoSlice::new(&header),
+        io::IoSlice::new(release.datagram),
+    ];
+    sockets.tunnels[tunnel]
+        .1
+        .send_to_vectored(&parts, &node.into())
+        .is_ok()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a driver is where the time comes from"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Sleeps until a descriptor is readable or the time is up.
+fn wait(ready: &mut [libc::pollfd], timeout: Option<Duration>) {
+    let milliseconds = match timeout {
+        None => -1,
+        // Rounded up, so that the wake-up is not too early; bounded, so that it fits.
+        Some(timeout) => i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX),
+    };
+    // SAFETY: `ready` is a live array of that many `pollfd`, whose descriptors are open for as long
+    // as the worker owns its sockets.
+    let result = unsafe {
+        libc::poll(
+            ready.as_mut_ptr(),
+            ready.len() as libc::nfds_t,
+            milliseconds,
+        )
+    };
+    if result < 0 {
+        // Interrupted: nothing is ready.
+        ready.iter_mut().for_each(|entry| entry.revents = 0);
+    }
+}

@@ -1,0 +1,236 @@
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::Instant,
+};
+
+use control::fleet::{Fleet, Forward};
+
+use crate::{
+    config::Config,
+    counters::Counters,
+    driver::{self, Command, FlowSample, Handle, SocketError, Sockets},
+    engine::{Engine, Limits, Setup},
+    table::Table,
+};
+
+/// A running LB: its workers, and the fleet they decide by. Stops when it is dropped.
+pub struct LoadBalancer {
+    workers: Vec<Handle>,
+    listeners: Vec<SocketAddr>,
+    /// What was applied last. Locked when a fleet changes, never per datagram.
+    current: Mutex<Arc<Table>>,
+}
+
+/// Why an LB could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket could not be opened.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The fleet asks for something this LB cannot do.
+    #[error(transparent)]
+    Fleet(#[from] Unsupported),
+    /// The system refused something else.
+    #[error("a worker cannot be started: {0}")]
+    Worker(#[from] io::Error),
+}
+
+/// A fleet that this LB cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsupported {
+    /// `nat` forwarding.
+    #[error("node {node} has forward = \"nat\", which is not available in this version")]
+    Nat {
+        /// The node's name.
+        node: String,
+    },
+    /// The tunnel sockets speak one IP version and the node another.
+    #[error(
+        "node {node} has address {address}, which cannot be reached from io.tunnel = \"{tunnel}\""
+    )]
+    OtherIpVersion {
+        /// The node's name.
+        node: String,
+        /// Its address.
+        address: SocketAddr,
+        /// The tunnel address.
+        tunnel: SocketAddr,
+    },
+    /// No node at all, while there is a fleet that works.
+    #[error("the fleet has no node; the one in use is kept")]
+    Empty,
+}
+
+/// Checks what only this LB's configuration can tell of a fleet.
+///
+/// # Errors
+/// The first thing that is not supported.
+pub fn supported(config: &Config, fleet: &Fleet) -> Result<(), Unsupported> {
+    let tunnel = config.io.tunnel;
+    for node in &fleet.nodes {
+        let name = || node.id.to_string();
+        if node.forward == Forward::Nat {
+            return Err(Unsupported::Nat { node: name() });
+        }
+        if !tunnel.ip().is_unspecified() && tunnel.is_ipv4() != node.address.is_ipv4() {
+            let address = node.address;
+            return Err(Unsupported::OtherIpVersion {
+                node: name(),
+                address,
+                tunnel,
+            });
+        }
+    }
+    Ok(())
+}
+
+impl LoadBalancer {
+    /// Binds all sockets and starts the workers, which forward from then on.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub fn start(config: &Config, fleet: Fleet) -> Result<Self, StartError> {
+        supported(config, &fleet)?;
+        let table = Arc::new(Table::new(Arc::new(fleet), 1, None));
+        let listeners = config
+            .listen
+            .udp
+            .iter()
+            .map(|&address| driver::reserve("listen", address))
+            .collect::<Result<Vec<_>, _>>()?;
+        let count = config.workers();
+        let seed = random_seed();
+        let workers = (0..count)
+            .map(|number| {
+                let sockets = open_sockets(config, &listeners, number)?;
+                let setup = Setup {
+                    limits: Limits {
+                        flows: config.limits.flows.div_ceil(count),
+                        flow_idle: config.limits.flow_idle,
+                    },
+                    sni: config.quic.sni,
+                    listeners: listeners.clone(),
+                    seed,
+                };
+                let engine = Engine::new(table.clone(), setup, now());
+                Ok(driver::spawn(number, engine, sockets)?)
+            })
+            .collect::<Result<Vec<_>, StartError>>()?;
+        Ok(Self {
+            workers,
+            listeners,
+            current: Mutex::new(table),
+        })
+    }
+
+    /// The addresses clients send to, with ports that the system chose filled in.
+    #[must_use]
+    pub fn listeners(&self) -> &[SocketAddr] {
+        &self.listeners
+    }
+
+    /// Replaces the fleet in all workers, each between two of its batches.
+    ///
+    /// # Errors
+    /// [`Unsupported`]; then the fleet in use stays.
+    pub fn apply(&self, config: &Config, fleet: Fleet) -> Result<u64, Unsupported> {
+        supported(config, &fleet)?;
+        let mut current = self.current();
+        if fleet.nodes.is_empty() && !current.fleet().nodes.is_empty() {
+            return Err(Unsupported::Empty);
+        }
+        let revision = current.revision() + 1;
+        let table = Arc::new(Table::new(Arc::new(fleet), revision, Some(&current)));
+        self.tell(|| Command::Apply(table.clone()));
+        *current = table;
+        Ok(revision)
+    }
+
+    /// Takes over what can be changed while running.
+    pub fn reconfigure(&self, config: &Config) {
+        self.tell(|| Command::SetSni(config.quic.sni));
+        self.tell(|| Command::SetFlowIdle(config.limits.flow_idle));
+    }
+
+    /// The fleet that was applied last.
+    #[must_use]
+    pub fn table(&self) -> Arc<Table> {
+        self.current().clone()
+    }
+
+    /// The revision that every worker decides by: the lowest of theirs.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.counters()
+            .map(|counters| counters.fleet_revision().value())
+            .min()
+            .unwrap_or(0)
+    }
+
+    /// Each worker's counters.
+    pub fn counters(&self) -> impl Iterator<Item = &Counters> {
+        self.workers.iter().map(|worker| &**worker.counters())
+    }
+
+    /// Whether every worker is running.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.workers.iter().all(Handle::is_running)
+    }
+
+    /// At most `limit` flows, of all workers. Waits for their answers: at most the time of a batch.
+    pub(crate) fn sample_flows(&self, limit: usize) -> Vec<FlowSample> {
+        let (reply, answers) = mpsc::channel();
+        self.tell(|| Command::SampleFlows(limit, reply.clone()));
+        drop(reply);
+        let mut flows: Vec<_> = answers.iter().flatten().collect();
+        flows.sort_by_key(|flow| flow.idle);
+        flows.truncate(limit);
+        flows
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for worker in &self.workers {
+            worker.tell(command());
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Arc<Table>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn open_sockets(
+    config: &Config,
+    listeners: &[SocketAddr],
+    worker: usize,
+) -> Result<Sockets, StartError> {
+    let listeners = listeners
+        .iter()
+        .map(|&address| Ok((address, driver::open_listener(address)?)))
+        .collect::<Result<_, SocketError>>()?;
+    Ok(Sockets {
+        listeners,
+        tunnels: driver::open_tunnels(config.io.tunnel, worker)?,
+    })
+}
+
+/// Keys the tables of this process; nobody else needs to know it.
+fn random_seed() -> [u8; 16] {
+    let random = ahash::RandomState::new();
+    let mut seed = [0; 16];
+    for (half, salt) in seed.chunks_exact_mut(8).zip([1_u64, 2]) {
+        half.copy_from_slice(&random.hash_one(salt).to_le_bytes());
+    }
+    seed
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an engine's time begins when its driver starts"
+)]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,161 @@
+//! `onevip check`: reads a configuration as the role would, and says what the role would do.
+
+use std::path::Path;
+
+use control::{
+    fleet::{Fleet, State, Warning},
+    toml_file,
+};
+use serde_json::json;
+
+use crate::{cli::Output, error::Error};
+
+pub(crate) fn run(file: &Path, output: Option<Output>) -> Result<(), Error> {
+    let report = match kind(file)? {
+        Kind::Lb => lb(file)?,
+        Kind::Fleet => {
+            let (fleet, warnings) = Fleet::read(file)?;
+            Report {
+                lines: describe(&fleet),
+                warnings,
+            }
+        }
+    };
+    report.print(file, output);
+    Ok(())
+}
+
+enum Kind {
+    Lb,
+    Fleet,
+}
+
+/// What a file is for, told by the tables it has.
+fn kind(file: &Path) -> Result<Kind, Error> {
+    let table: toml::Table = toml_file::read(file)?;
+    let is_fleet = table.contains_key("hash_key")
+        || ["node", "routing", "session"]
+            .iter()
+            .any(|key| table.get(*key).is_some_and(toml::Value::is_array));
+    Ok(if is_fleet { Kind::Fleet } else { Kind::Lb })
+}
+
+fn lb(file: &Path) -> Result<Report, Error> {
+    let (config, fleet_file, fleet, warnings) = lb::service::load(file)?;
+    let addresses: Vec<_> = config.listen.udp.iter().map(ToString::to_string).collect();
+    let mut lines = vec![
+        format!(
+            "LB {} would forward datagrams sent to {} with {} workers (driver mmsg), to nodes from \
+             {}",
+            config.name,
+            addresses.join(" and "),
+            config.workers(),
+            config.io.tunnel
+        ),
+        format!(
+            "it would keep at most {} flows, idle ones for {:?}, and {} for an SNI label",
+            config.limits.flows,
+            config.limits.flow_idle,
+            if config.quic.sni {
+                "read ClientHellos"
+            } else {
+                "not read ClientHellos"
+            },
+        ),
+        format!(
+            "health and metrics would be at http://{}",
+            config.admin.listen
+        ),
+        format!(
+            "the fleet would be followed in {}:",
+            fleet_file.path().display()
+        ),
+    ];
+    lines.extend(describe(&fleet));
+    Ok(Report { lines, warnings })
+}
+
+fn describe(fleet: &Fleet) -> Vec<String> {
+    let mut lines = Vec::new();
+    for routing in &fleet.routing {
+        let config = &routing.config;
+        lines.push(format!(
+            "routing configuration {}: IDs of {} bytes, server ID {} and nonce {}, {}; STUN {}",
+            config.id(),
+            config.cid_len(),
+            config.server_id_len(),
+            config.nonce_len(),
+            if config.is_encrypted() {
+                "encrypted"
+            } else {
+                "plain"
+            },
+            if routing.ice_key.is_some() {
+                "is verified"
+            } else {
+                "is not verified"
+            },
+        ));
+    }
+    for node in &fleet.nodes {
+        let serves = [(node.serves.ice, "ICE"), (node.serves.quic, "QUIC")];
+        let serves: Vec<_> = serves
+            .into_iter()
+            .filter_map(|(serves, name)| serves.then_some(name))
+            .collect();
+        lines.push(format!(
+            "node {}: {} by {}, server ID {}, serves {}, weight {}, {}",
+            node.id,
+            node.address,
+            match node.forward {
+                control::fleet::Forward::Tunnel => "tunnel",
+                control::fleet::Forward::Nat => "nat",
+            },
+            node.server_id
+                .map_or_else(|| "none".to_owned(), |id| id.to_string()),
+            if serves.is_empty() {
+                "nothing new".to_owned()
+            } else {
+                serves.join(" and ")
+            },
+            node.weight,
+            match node.state {
+                State::Serving => "takes new sessions",
+                State::Draining => "keeps its sessions, takes no new ones",
+                State::Down => "gets nothing",
+            },
+        ));
+    }
+    if !fleet.sessions.is_empty() {
+        lines.push(format!("{} registered sessions", fleet.sessions.len()));
+    }
+    lines
+}
+
+struct Report {
+    lines: Vec<String>,
+    warnings: Vec<Warning>,
+}
+
+impl Report {
+    fn print(&self, file: &Path, output: Option<Output>) {
+        if output == Some(Output::Json) {
+            let warnings: Vec<_> = self.warnings.iter().map(ToString::to_string).collect();
+            let answer = json!({
+                "file": file.display().to_string(),
+                "valid": true,
+                "would": self.lines,
+                "warnings": warnings,
+            });
+            println!("{answer:#}");
+            return;
+        }
+        println!("{} is valid", file.display());
+        for line in &self.lines {
+            println!("  {line}");
+        }
+        for warning in &self.warnings {
+            println!("  warning: {warning}");
+        }
+    }
+}

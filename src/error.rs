@@ -1,0 +1,32 @@
+use std::{io, process::ExitCode};
+
+use control::toml_file::FileError;
+
+/// What a command can end with, each as one sentence.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{0}")]
+    Usage(String),
+    #[error("which file? Name it with --config FILE")]
+    MissingConfig,
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Lb(#[from] lb::service::ServiceError),
+    #[error("{0}")]
+    NotOurs(String),
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(io::Error),
+}
+
+impl Error {
+    /// 1: failed while running. 2: bad usage or configuration.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        let configuration = match self {
+            Self::Usage(_) | Self::MissingConfig | Self::File(_) => true,
+            Self::Lb(error) => error.is_configuration(),
+            Self::NotOurs(_) | Self::Runtime(_) => false,
+        };
+        ExitCode::from(if configuration { 2 } else { 1 })
+    }
+}

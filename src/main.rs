@@ -1,0 +1,64 @@
+//! `onevip`: one UDP address for a whole fleet of SFUs.
+//!
+//! Joins the crates; the work is theirs.
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod cli;
+mod error;
+mod id;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::Parser;
+use cli::{Cli, Command};
+use error::Error;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("onevip: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Error> {
+    match cli.command {
+        Command::Lb => {
+            start_log();
+            let file = cli.config.unwrap_or_else(|| "lb.toml".into());
+            Ok(runtime()?.block_on(lb::service::run(&file))?)
+        }
+        Command::Check => check::run(&cli.config.ok_or(Error::MissingConfig)?, cli.output),
+        Command::Id(command) => id::run(&command, cli.output),
+    }
+}
+
+/// One thread: what runs on it is health, metrics and file watching. Datagrams have their own.
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)
+}
+
+/// Logs go to stderr; `RUST_LOG` takes levels by target, as in `info,lb=debug`.
+fn start_log() {
+    let filter = std::env::var("RUST_LOG")
+        .ok()
+        .and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let layer = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(layer)
+        .init();
+}
