@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use control::{
+use crate::{
     fleet::{Fleet, Warning},
     toml_file::FileError,
 };

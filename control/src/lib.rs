@@ -8,5 +8,6 @@
 
 pub mod exposition;
 pub mod fleet;
+pub mod fleet_file;
 pub mod hex;
 pub mod toml_file;

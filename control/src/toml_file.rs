@@ -4,9 +4,13 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned},
+};
 
 /// Why a file could not be used.
 #[derive(Debug)]
@@ -91,6 +95,16 @@ pub fn parse<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, FileErro
         let key = Some(problem.path().to_string()).filter(|path| path != ".");
         error(key, problem.inner())
     })
+}
+
+/// For `#[serde(deserialize_with)]` of durations: "60s", "50us", "1m 30s", or "0".
+///
+/// # Errors
+/// A text that is no duration.
+pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text)
+        .map_err(|error| de::Error::custom(format_args!("{text:?} is not a duration: {error}")))
 }
 
 fn line_of(text: &str, at: usize) -> usize {

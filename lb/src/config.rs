@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use control::toml_file::{self, FileError};
-use serde::{Deserialize, Deserializer, de};
+use control::toml_file::{self, FileError, duration};
+use serde::Deserialize;
 
 use crate::clock::AGE_MAX;
 
@@ -165,13 +165,6 @@ impl Default for Admin {
             drain: Duration::ZERO,
         }
     }
-}
-
-/// "60s", "50us", "1m 30s", or "0".
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|error| de::Error::custom(format_args!("{text:?} is not a duration: {error}")))
 }
 
 impl Config {

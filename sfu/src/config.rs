@@ -1,0 +1,240 @@
+//! `sfu.toml`.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use control::{
+    hex::Key,
+    toml_file::{self, FileError, duration},
+};
+use ipnet::IpNet;
+use serde::Deserialize;
+use wire::quic_lb::ConfigId;
+
+use crate::quic::KEY_LEN;
+
+/// One node's configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The node's name in the fleet.
+    pub name: String,
+    /// The fleet it belongs to.
+    pub fleet: Fleet,
+    /// Where LBs send to.
+    pub tunnel: Option<Tunnel>,
+    /// Where clients send to without an LB.
+    pub udp: Option<Plain>,
+    /// What clients are told.
+    #[serde(default)]
+    pub ice: Ice,
+    /// Certificates and names.
+    #[serde(default)]
+    pub webtransport: WebTransport,
+    /// Keys that are the same on every node, and on no LB.
+    #[serde(default)]
+    pub keys: Keys,
+    /// Where clients' offers are answered.
+    #[serde(default)]
+    pub signalling: Signalling,
+    /// Health and metrics.
+    #[serde(default)]
+    pub admin: Admin,
+}
+
+/// `[fleet]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fleet {
+    /// The fleet file; relative to the configuration file.
+    pub path: PathBuf,
+    /// The routing configuration that IDs are issued with; by default the lowest.
+    pub config: Option<u8>,
+}
+
+/// `[tunnel]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tunnel {
+    /// The node's address in the fleet, or a wildcard.
+    pub listen: SocketAddr,
+    /// The LBs: nobody else may say whose a datagram is.
+    pub lbs: Vec<IpNet>,
+}
+
+/// `[udp]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plain {
+    /// Not the tunnel's address.
+    pub listen: SocketAddr,
+}
+
+/// `[ice]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ice {
+    /// The VIP's addresses.
+    #[serde(default)]
+    pub candidates: Vec<SocketAddr>,
+}
+
+/// `[webtransport]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebTransport {
+    /// What SNI labels stand in front of.
+    pub domain: String,
+    /// A PEM file; absent: self-signed.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+}
+
+/// `[keys]`
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// Makes stateless-reset tokens.
+    pub reset: Option<Key<KEY_LEN>>,
+    /// Seals address-validation tokens.
+    pub token: Option<Key<KEY_LEN>>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys(…)")
+    }
+}
+
+/// `[signalling]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Signalling {
+    /// Where offers are answered.
+    pub listen: SocketAddr,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Where health and metrics are served.
+    pub listen: SocketAddr,
+    /// How long sessions go on after SIGTERM.
+    #[serde(deserialize_with = "duration")]
+    pub drain: Duration,
+}
+
+impl Default for WebTransport {
+    fn default() -> Self {
+        Self {
+            domain: "onevip.invalid".to_owned(),
+            certificate: None,
+            key: None,
+        }
+    }
+}
+
+impl Default for Signalling {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 8080).into(),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 9091).into(),
+            drain: Duration::ZERO,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// One sentence naming the file and the key at fault.
+    pub fn read(file: &Path) -> Result<Self, FileError> {
+        let mut config: Self = toml_file::read(file)?;
+        config
+            .check()
+            .map_err(|(key, problem)| FileError::at_key(file, key, problem))?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        config.fleet.path = folder.join(&config.fleet.path);
+        for path in [
+            &mut config.webtransport.certificate,
+            &mut config.webtransport.key,
+        ] {
+            *path = path.take().map(|path| folder.join(path));
+        }
+        if config.ice.candidates.is_empty() {
+            config
+                .ice
+                .candidates
+                .extend(config.udp.as_ref().map(|udp| udp.listen));
+        }
+        Ok(config)
+    }
+
+    /// The routing configuration to issue IDs with.
+    #[must_use]
+    pub fn config_id(&self) -> Option<ConfigId> {
+        self.fleet.config.and_then(ConfigId::new)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        if self.tunnel.is_none() && self.udp.is_none() {
+            return Err((
+                "tunnel",
+                "is missing; a node listens for LBs there, or under [udp]",
+            ));
+        }
+        if self
+            .tunnel
+            .as_ref()
+            .is_some_and(|tunnel| tunnel.lbs.is_empty())
+        {
+            return Err((
+                "tunnel.lbs",
+                "must name the LBs, or no datagram is accepted",
+            ));
+        }
+        let plain = self.udp.as_ref().map(|udp| udp.listen);
+        if self.ice.candidates.is_empty() && plain.is_none_or(|plain| plain.ip().is_unspecified()) {
+            return Err((
+                "ice.candidates",
+                "must name the VIP's addresses, which clients are told",
+            ));
+        }
+        if self
+            .ice
+            .candidates
+            .iter()
+            .any(|candidate| candidate.ip().is_unspecified())
+        {
+            return Err((
+                "ice.candidates",
+                "must be addresses that clients can send to",
+            ));
+        }
+        if self
+            .fleet
+            .config
+            .is_some_and(|config| ConfigId::new(config).is_none())
+        {
+            return Err(("fleet.config", "must be 0 to 6"));
+        }
+        if self.webtransport.certificate.is_some() != self.webtransport.key.is_some() {
+            return Err(("webtransport", "certificate and key go together"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! A node: its sockets, its sessions of both kinds, and the HTTP endpoints that belong to it.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use control::exposition::Exposition;
+use quinn::Endpoint;
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time};
+use wire::{Class, classify, quic::LongHeader, quic::short_header_dcid};
+
+use crate::{
+    http,
+    identity::{Identity, Named},
+    metrics::{Drop, Kind, Metrics},
+    quic::{self, Certificate, FleetKeys},
+    rtc::{
+        WebRtc,
+        task::{self, Handle, INBOX_MAX, Received},
+    },
+    tunnel::{Batch, QuicSocket, Socket},
+    wt,
+};
+
+/// How often a self-signed certificate is replaced: at half of its life.
+const RENEWAL: Duration = Duration::from_secs(5 * 24 * 60 * 60);
+
+/// What a node is made of.
+pub struct Setup {
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// Behind the LBs, or plain; any number.
+    pub sockets: Vec<Socket>,
+    /// The VIP's addresses that clients are told.
+    pub candidates: Vec<SocketAddr>,
+    /// Keys that all nodes share.
+    pub keys: FleetKeys,
+    /// For WebTransport. `None`: self-signed, and renewed in time.
+    pub certificate: Option<Certificate>,
+    /// What SNI labels stand in front of.
+    pub domain: String,
+    /// Where clients' offers are answered.
+    pub signalling: TcpListener,
+    /// Where health and metrics are served.
+    pub admin: TcpListener,
+}
+
+/// A running node. Stops when it is dropped.
+pub struct Node {
+    shared: Arc<Shared>,
+    endpoints: Vec<Endpoint>,
+    signalling: SocketAddr,
+    admin: SocketAddr,
+    tasks: JoinSet<()>,
+}
+
+/// What the HTTP endpoints need of a node.
+pub(crate) struct Shared {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) sockets: Vec<Arc<Socket>>,
+    pub(crate) quic_sockets: Vec<Arc<QuicSocket>>,
+    pub(crate) candidates: Vec<SocketAddr>,
+    pub(crate) domain: String,
+    pub(crate) certificate_sha256: arc_swap::ArcSwap<[u8; 32]>,
+    pub(crate) webrtc: Handle,
+    pub(crate) leaving: AtomicBool,
+}
+
+impl Node {
+    /// Starts everything. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// Those of the system, and of a certificate that cannot be used.
+    pub fn start(setup: Setup) -> io::Result<Self> {
+        let Setup {
+            identity,
+            sockets,
+            candidates,
+            keys,
+            certificate,
+            domain,
+            ..
+        } = setup;
+        let (signalling, admin) = (setup.signalling.local_addr()?, setup.admin.local_addr()?);
+        let metrics = Arc::new(Metrics::default());
+        let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
+        let quic_sockets: Vec<_> = sockets
+            .iter()
+            .map(|socket| Arc::new(QuicSocket::new(socket.clone())))
+            .collect();
+        let renews = certificate.is_none();
+        let certificate = certificate.map_or_else(Certificate::self_signed, Ok)?;
+        let endpoints = quic_sockets
+            .iter()
+            .map(|socket| quic::endpoint(socket.clone(), &identity, &keys, &certificate))
+            .collect::<io::Result<Vec<_>>>()?;
+
+        let (inbox, received) = mpsc::channel(INBOX_MAX);
+        let webrtc = WebRtc::new(identity.clone(), metrics.clone(), candidates.clone());
+        let shared = Arc::new(Shared {
+            webrtc: task::spawn(webrtc, sockets.clone(), received),
+            identity: identity.clone(),
+            metrics: metrics.clone(),
+            sockets,
+            quic_sockets,
+            candidates,
+            domain,
+            certificate_sha256: arc_swap::ArcSwap::from_pointee(certificate.sha256()),
+            leaving: AtomicBool::new(false),
+        });
+
+        let mut tasks = JoinSet::new();
+        for index in 0..shared.sockets.len() {
+            tasks.spawn(read(shared.clone(), index, inbox.clone()));
+        }
+        let server = wt::Server::new(identity, metrics);
+        for endpoint in &endpoints {
+            tasks.spawn(server.clone().run(endpoint.clone()));
+        }
+        tasks.spawn(http::signalling(setup.signalling, shared.clone()));
+        tasks.spawn(http::admin(setup.admin, shared.clone()));
+        if renews {
+            tasks.spawn(renew(endpoints.clone(), keys, shared.clone()));
+        }
+        Ok(Self {
+            shared,
+            endpoints,
+            signalling,
+            admin,
+            tasks,
+        })
+    }
+
+    /// Who the node is.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.shared.identity
+    }
+
+    /// What it counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    /// Where clients' offers are answered.
+    #[must_use]
+    pub const fn signalling(&self) -> SocketAddr {
+        self.signalling
+    }
+
+    /// Where health and metrics are served.
+    #[must_use]
+    pub const fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// SHA-256 of its certificate.
+    #[must_use]
+    pub fn certificate_sha256(&self) -> [u8; 32] {
+        **self.shared.certificate_sha256.load()
+    }
+
+    /// From now on `/readyz` says no.
+    pub fn leave(&self) {
+        self.shared.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until a part of the node has ended, which none should.
+    pub async fn failed(&mut self) {
+        self.tasks.join_next().await;
+    }
+
+    /// Ends all QUIC connections and everything else.
+    pub async fn stop(self) {
+        for endpoint in &self.endpoints {
+            endpoint.close(0_u32.into(), b"the node is leaving");
+        }
+        for endpoint in &self.endpoints {
+            // Clients that are gone do not say so.
+            let _lingering = time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+        }
+    }
+}
+
+/// Hands what a socket receives to those it is for.
+async fn read(shared: Arc<Shared>, index: usize, inbox: mpsc::Sender<Received>) {
+    let (socket, quic) = (&shared.sockets[index], &shared.quic_sockets[index]);
+    let mut batch = Batch::new();
+    loop {
+        socket.receive(&mut batch).await;
+        for datagram in batch.iter(socket) {
+            let (tuple, payload) = (datagram.tuple, datagram.payload);
+            let dcid = match classify(payload) {
+                Class::QuicLong => LongHeader::parse(payload).ok().map(|header| header.dcid),
+                Class::QuicShort => short_header_dcid(payload),
+                _ => {
+                    // Full: dropped, as a kernel's buffer would. The sender will speak again.
+                    let _full = inbox.try_send(Received::new(index, tuple, payload));
+                    continue;
+                }
+            };
+            match dcid.map(|dcid| shared.identity.named_by_cid(dcid)) {
+                None => shared.metrics.dropped(Drop::Unclassified),
+                Some(Named::Other) => shared.metrics.misrouted(Kind::Quic),
+                Some(Named::Me | Named::Down | Named::Nobody) => quic.push(&tuple, payload),
+            }
+        }
+        quic.wake();
+    }
+}
+
+/// Replaces a self-signed certificate before browsers refuse it.
+async fn renew(endpoints: Vec<Endpoint>, keys: FleetKeys, shared: Arc<Shared>) {
+    loop {
+        time::sleep(RENEWAL).await;
+        let renewed = Certificate::self_signed().and_then(|certificate| {
+            for endpoint in &endpoints {
+                quic::renew(endpoint, &keys, &certificate)?;
+            }
+            Ok(certificate.sha256())
+        });
+        match renewed {
+            Ok(sha256) => shared.certificate_sha256.store(Arc::new(sha256)),
+            Err(problem) => tracing::error!("the certificate cannot be renewed: {problem}"),
+        }
+    }
+}
+
+impl Shared {
+    /// Writes down what the node counted.
+    pub(crate) fn expose(&self) -> String {
+        let mut out = Exposition::new();
+        self.metrics.expose(&mut out);
+        let mut family = out.counter(
+            "onevip_sfu_datagrams_total",
+            "Datagrams by the node's sockets.",
+        );
+        for (index, socket) in self.sockets.iter().enumerate() {
+            let index = index.to_string();
+            for (what, count) in socket.counters().iter() {
+                family = family.sample(&[("socket", &index), ("what", what)], count);
+            }
+        }
+        out.counter(
+            "onevip_sfu_quic_dropped_total",
+            "QUIC datagrams that quinn was too slow for.",
+        )
+        .sample(
+            &[],
+            self.quic_sockets
+                .iter()
+                .map(|socket| socket.dropped())
+                .sum(),
+        );
+        out.render()
+    }
+}
