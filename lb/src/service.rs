@@ -9,6 +9,7 @@ use std::{
 
 use control::{
     fleet::{Fleet, Warning},
+    fleet_file::FleetFile,
     toml_file::FileError,
 };
 use tokio::{
@@ -18,7 +19,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use crate::{Config, FleetFile, LoadBalancer, StartError, Unsupported, admin::Admin, supported};
+use crate::{Config, LoadBalancer, StartError, Unsupported, admin::Admin, supported};
 
 /// How often the fleet file is looked at: a change is applied after two looks.
 const POLL: Duration = Duration::from_millis(250);
