@@ -13,6 +13,7 @@ use crate::{cli::Output, error::Error};
 pub(crate) fn run(file: &Path, output: Option<Output>) -> Result<(), Error> {
     let report = match kind(file)? {
         Kind::Lb => lb(file)?,
+        Kind::Sfu => sfu(file)?,
         Kind::Fleet => {
             let (fleet, warnings) = Fleet::read(file)?;
             Report {
@@ -27,6 +28,7 @@ pub(crate) fn run(file: &Path, output: Option<Output>) -> Result<(), Error> {
 
 enum Kind {
     Lb,
+    Sfu,
     Fleet,
 }
 
@@ -37,7 +39,45 @@ fn kind(file: &Path) -> Result<Kind, Error> {
         || ["node", "routing", "session"]
             .iter()
             .any(|key| table.get(*key).is_some_and(toml::Value::is_array));
-    Ok(if is_fleet { Kind::Fleet } else { Kind::Lb })
+    let is_sfu = ["tunnel", "ice", "webtransport", "signalling", "keys", "udp"]
+        .iter()
+        .any(|key| table.contains_key(*key));
+    Ok(if is_fleet {
+        Kind::Fleet
+    } else if is_sfu {
+        Kind::Sfu
+    } else {
+        Kind::Lb
+    })
+}
+
+fn sfu(file: &Path) -> Result<Report, Error> {
+    let (config, fleet_file, identity, warnings) = sfu::service::load(file)?;
+    let mut lines = Vec::new();
+    if let Some(tunnel) = &config.tunnel {
+        let lbs: Vec<_> = tunnel.lbs.iter().map(ToString::to_string).collect();
+        lines.push(format!(
+            "node {} would take datagrams from LBs in {} at {}",
+            config.name,
+            lbs.join(" and "),
+            tunnel.listen
+        ));
+    }
+    if let Some(udp) = &config.udp {
+        lines.push(format!("clients without an LB would be served at {}", udp.listen));
+    }
+    let candidates: Vec<_> = config.ice.candidates.iter().map(ToString::to_string).collect();
+    lines.push(format!("clients would be told to send to {}", candidates.join(" and ")));
+    lines.push(format!(
+        "it would issue IDs of {} bytes, and follow the fleet in {}",
+        identity.cid_len(),
+        fleet_file.path().display()
+    ));
+    lines.push(format!(
+        "signalling would be at http://{}, health and metrics at http://{}",
+        config.signalling.listen, config.admin.listen
+    ));
+    Ok(Report { lines, warnings })
 }
 
 fn lb(file: &Path) -> Result<Report, Error> {

@@ -13,6 +13,8 @@ pub(crate) enum Error {
     File(#[from] FileError),
     #[error(transparent)]
     Lb(#[from] lb::service::ServiceError),
+    #[error(transparent)]
+    Sfu(#[from] sfu::service::ServiceError),
     #[error("{0}")]
     NotOurs(String),
     #[error("the runtime cannot be started: {0}")]
@@ -25,6 +27,7 @@ impl Error {
         let configuration = match self {
             Self::Usage(_) | Self::MissingConfig | Self::File(_) => true,
             Self::Lb(error) => error.is_configuration(),
+            Self::Sfu(error) => error.is_configuration(),
             Self::NotOurs(_) | Self::Runtime(_) => false,
         };
         ExitCode::from(if configuration { 2 } else { 1 })

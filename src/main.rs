@@ -35,6 +35,11 @@ fn run(cli: Cli) -> Result<(), Error> {
             let file = cli.config.unwrap_or_else(|| "lb.toml".into());
             Ok(runtime()?.block_on(lb::service::run(&file))?)
         }
+        Command::Sfu => {
+            start_log();
+            let file = cli.config.unwrap_or_else(|| "sfu.toml".into());
+            Ok(runtime()?.block_on(sfu::service::run(&file))?)
+        }
         Command::Check => check::run(&cli.config.ok_or(Error::MissingConfig)?, cli.output),
         Command::Id(command) => id::run(&command, cli.output),
     }
@@ -53,7 +58,11 @@ fn start_log() {
     let filter = std::env::var("RUST_LOG")
         .ok()
         .and_then(|filter| filter.parse::<Targets>().ok());
-    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    // The WebRTC library warns of what any peer can send.
+    let filter = filter.unwrap_or_else(|| {
+        let noisy = ["is", "str0m", "dimpl"].map(|target| (target, LevelFilter::ERROR));
+        Targets::new().with_default(LevelFilter::INFO).with_targets(noisy)
+    });
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
