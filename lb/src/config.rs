@@ -168,6 +168,28 @@ impl Default for Admin {
 }
 
 impl Config {
+    /// A configuration with one listener and all defaults, for an LB inside another program, which
+    /// hands it its fleet.
+    #[must_use]
+    pub fn listening_on(address: SocketAddr) -> Self {
+        Self {
+            name: defaults::name(),
+            listen: Listen {
+                udp: vec![address],
+                tcp: Vec::new(),
+            },
+            fleet: FleetSource {
+                source: SourceKind::File,
+                path: None,
+                probe: None,
+            },
+            io: Io::default(),
+            quic: Quic::default(),
+            limits: Limits::default(),
+            admin: Admin::default(),
+        }
+    }
+
     /// Reads and checks a configuration file.
     ///
     /// # Errors
