@@ -64,10 +64,21 @@ fn sfu(file: &Path) -> Result<Report, Error> {
         ));
     }
     if let Some(udp) = &config.udp {
-        lines.push(format!("clients without an LB would be served at {}", udp.listen));
+        lines.push(format!(
+            "clients without an LB would be served at {}",
+            udp.listen
+        ));
     }
-    let candidates: Vec<_> = config.ice.candidates.iter().map(ToString::to_string).collect();
-    lines.push(format!("clients would be told to send to {}", candidates.join(" and ")));
+    let candidates: Vec<_> = config
+        .ice
+        .candidates
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    lines.push(format!(
+        "clients would be told to send to {}",
+        candidates.join(" and ")
+    ));
     lines.push(format!(
         "it would issue IDs of {} bytes, and follow the fleet in {}",
         identity.cid_len(),

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -29,6 +29,12 @@ pub(crate) enum Output {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run a whole system in one process, with clients that change networks
+    ///
+    /// Two LBs on one VIP, three SFU nodes, and WebRTC and WebTransport clients whose addresses
+    /// change over and over. Shows what happens while it runs, then a closing table, and goes on
+    /// serving.
+    Demo(DemoArguments),
     /// Run a load balancer in the foreground
     ///
     /// SIGTERM: /readyz turns 503, forwarding goes on for [admin] drain, then exit 0. SIGHUP: the
@@ -44,6 +50,36 @@ pub(crate) enum Command {
     /// Write and read routing IDs
     #[command(subcommand)]
     Id(IdCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArguments {
+    /// End after the closing table: 0 if no session was lost or reached a wrong node, else 1
+    #[arg(long)]
+    pub(crate) headless: bool,
+
+    /// How long clients move about
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub(crate) seconds: u64,
+
+    /// How many SFU nodes
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=26))]
+    pub(crate) nodes: u8,
+
+    /// The VIP
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4433", value_parser = vip)]
+    pub(crate) vip: SocketAddr,
+}
+
+/// Clients are told the VIP, so it must be an address.
+fn vip(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not ADDR:PORT"))?;
+    if address.ip().is_unspecified() {
+        return Err("clients are told this address, so it cannot be a wildcard".to_owned());
+    }
+    Ok(address)
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,6 @@
 use std::{io, process::ExitCode};
 
+use ::demo::DemoError;
 use control::toml_file::FileError;
 
 /// What a command can end with, each as one sentence.
@@ -15,6 +16,10 @@ pub(crate) enum Error {
     Lb(#[from] lb::service::ServiceError),
     #[error(transparent)]
     Sfu(#[from] sfu::service::ServiceError),
+    #[error(transparent)]
+    DemoFailed(#[from] DemoError),
+    #[error("a session was lost or reached a wrong node, see above")]
+    Demo,
     #[error("{0}")]
     NotOurs(String),
     #[error("the runtime cannot be started: {0}")]
@@ -28,7 +33,7 @@ impl Error {
             Self::Usage(_) | Self::MissingConfig | Self::File(_) => true,
             Self::Lb(error) => error.is_configuration(),
             Self::Sfu(error) => error.is_configuration(),
-            Self::NotOurs(_) | Self::Runtime(_) => false,
+            Self::DemoFailed(_) | Self::Demo | Self::NotOurs(_) | Self::Runtime(_) => false,
         };
         ExitCode::from(if configuration { 2 } else { 1 })
     }

@@ -6,6 +6,7 @@
 
 mod check;
 mod cli;
+mod demo;
 mod error;
 mod id;
 
@@ -30,13 +31,17 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
+        Command::Demo(arguments) => {
+            start_log(LevelFilter::WARN);
+            runtime()?.block_on(demo::run(&arguments, cli.output))
+        }
         Command::Lb => {
-            start_log();
+            start_log(LevelFilter::INFO);
             let file = cli.config.unwrap_or_else(|| "lb.toml".into());
             Ok(runtime()?.block_on(lb::service::run(&file))?)
         }
         Command::Sfu => {
-            start_log();
+            start_log(LevelFilter::INFO);
             let file = cli.config.unwrap_or_else(|| "sfu.toml".into());
             Ok(runtime()?.block_on(sfu::service::run(&file))?)
         }
@@ -54,14 +59,15 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 }
 
 /// Logs go to stderr; `RUST_LOG` takes levels by target, as in `info,lb=debug`.
-fn start_log() {
+fn start_log(level: LevelFilter) {
     let filter = std::env::var("RUST_LOG")
         .ok()
         .and_then(|filter| filter.parse::<Targets>().ok());
-    // The WebRTC library warns of what any peer can send.
+    // These warn of what any peer can send.
     let filter = filter.unwrap_or_else(|| {
-        let noisy = ["is", "str0m", "dimpl"].map(|target| (target, LevelFilter::ERROR));
-        Targets::new().with_default(LevelFilter::INFO).with_targets(noisy)
+        let noisy = ["is", "str0m", "dimpl", "web_transport_quinn"]
+            .map(|target| (target, LevelFilter::ERROR));
+        Targets::new().with_default(level).with_targets(noisy)
     });
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())

@@ -4,5 +4,11 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod measure;
+pub mod report;
+pub mod run;
 pub mod switch;
 pub mod system;
+
+pub use report::Report;
+pub use run::{Demo, DemoError, Options};

@@ -64,7 +64,35 @@ async fn both_kinds_reach_their_node_through_the_vip() {
         .wait_media(Duration::from_secs(25), 2, t)
         .await
         .expect("down");
-    println!("new socket: up {:?} down {:?}", up.at - t, down.at - t);
+    println!(
+        "new socket: up {:?} down {:?} {:?}",
+        up.at - t,
+        down.at - t,
+        a.log()
+            .read()
+            .checks
+            .iter()
+            .filter(|c| **c >= t)
+            .map(|c| *c - t)
+            .collect::<Vec<_>>()
+    );
+    for i in 0..2 {
+        let c = system.lb(i).unwrap().counters().next().unwrap();
+        println!("up {:?}", c);
+    }
+    println!(
+        "up {:?}",
+        a.log()
+            .read()
+            .checks
+            .iter()
+            .map(|c| if *c < t {
+                -((t - *c).as_secs_f64())
+            } else {
+                (*c - t).as_secs_f64()
+            })
+            .collect::<Vec<_>>()
+    );
     let t = Instant::now();
     println!("{:?}", system.switch().rebind(a.local_addr()));
     let up = b
@@ -78,6 +106,37 @@ async fn both_kinds_reach_their_node_through_the_vip() {
         .await
         .expect("down");
     println!("rebind: up {:?} down {:?}", up.at - t, down.at - t);
+    for i in 0..6 {
+        tokio::time::sleep(Duration::from_millis(350)).await;
+        let t = Instant::now();
+        if i % 2 == 0 {
+            a.new_socket().await.expect("moves");
+        } else {
+            system.switch().rebind(a.local_addr()).unwrap();
+        }
+        let up = b
+            .log()
+            .wait_media(Duration::from_secs(25), 1, t)
+            .await
+            .expect("up");
+        let down = a
+            .log()
+            .wait_media(Duration::from_secs(25), 2, t)
+            .await
+            .expect("down");
+        println!(
+            "{i}: up {:?} down {:?} checks {:?}",
+            up.at - t,
+            down.at - t,
+            a.log()
+                .read()
+                .checks
+                .iter()
+                .filter(|c| **c >= t)
+                .map(|c| *c - t)
+                .collect::<Vec<_>>()
+        );
+    }
     let t = Instant::now();
     println!("{:?}", system.switch().rebind(client.local_addr().unwrap()));
     let got = client

@@ -444,6 +444,8 @@ impl Agent {
 
     async fn open_socket(&mut self) -> io::Result<usize> {
         let socket = Arc::new(UdpSocket::bind((self.vip.ip(), 0)).await?);
+        // Until the runtime has seen it ready, what is sent without waiting would be lost.
+        socket.writable().await?;
         let index = self.sockets.len();
         self.sockets.push(socket.clone());
         let inbox = self.inbox.0.clone();
