@@ -186,18 +186,25 @@ pub fn collect_crypto(
     for index in 0..PACKETS_MAX {
         match keys.open(rest, scratch) {
             Ok(opened) => {
-                for frame in CryptoFrames::new(opened.payload) {
-                    let frame = frame.map_err(|_| Sealed::BadPayload)?;
-                    stream
-                        .write(frame.offset, frame.data)
-                        .map_err(|_| Sealed::BadPayload)?;
-                }
+                collect_frames(opened.payload, stream)?;
                 rest = rest.get(opened.end..).unwrap_or_default();
             }
             Err(error) if index == 0 => return Err(error),
             // Behind the first packet there may be anything: 0-RTT, or plain padding.
             Err(_) => break,
         }
+    }
+    Ok(())
+}
+
+/// Adds the handshake data of a decrypted packet's frames to `stream`.
+///
+/// # Errors
+/// [`Sealed::BadPayload`].
+pub fn collect_frames(payload: &[u8], stream: &mut CryptoStream) -> Result<(), Sealed> {
+    for frame in CryptoFrames::new(payload) {
+        let frame = frame.map_err(|_| Sealed::BadPayload)?;
+        stream.write(frame.offset, frame.data).map_err(|_| Sealed::BadPayload)?;
     }
     Ok(())
 }

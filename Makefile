@@ -1,0 +1,55 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Targets install what they need, by apt where they may; `scripts/need` says what is missing otherwise.
+
+SECONDS ?= 60
+CARGO ?= cargo
+NEXTEST := $(CARGO) nextest run --workspace --no-fail-fast
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint fmt doc unit fuzz bench coverage deny need-build need-test need-nextest
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: need-build ## The whole system in one process, with clients that change networks
+	$(CARGO) run --release --quiet -- demo $(ARGS)
+
+test: lint unit doc ## What gates every change: formatting, lints, all tests, documentation
+
+test-all: test deny coverage fuzz bench ## The gate, and everything that takes long
+
+lint: need-build
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
+
+unit: need-test need-nextest
+	$(NEXTEST)
+
+# Examples in doc comments run, and broken links in them are errors.
+doc: need-build
+	$(CARGO) test --workspace --doc --quiet
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+fmt: ## Format everything
+	$(CARGO) fmt --all
+
+fuzz: need-build ## Every fuzz target for SECONDS each (default 60); needs a nightly toolchain
+	scripts/fuzz $(SECONDS)
+
+bench: need-build ## Criterion benches of wire and engine
+	$(CARGO) bench --bench '*' --quiet
+
+coverage: need-build ## Line coverage of wire, which must be at least 90 %
+	scripts/coverage
+
+deny: need-build ## Licences, advisories, sources and duplicate versions of all dependencies
+	scripts/deny
+
+need-build:
+	@scripts/need cc=gcc,libc6-dev
+
+need-test: need-build
+	@scripts/need ip=iproute2
+
+need-nextest:
+	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked --quiet cargo-nextest
