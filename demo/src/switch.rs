@@ -128,6 +128,21 @@ impl Switch {
         state.choose(external).map(|lb| Place { external, lb })
     }
 
+    /// Sends a datagram as if it came from where a client is: what an attacker does who can forge
+    /// addresses. False if the client has never sent anything.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub async fn forge(&self, client: SocketAddr, datagram: &[u8]) -> io::Result<bool> {
+        let Some(place) = self.place(client) else { return Ok(false) };
+        let (socket, lb) = {
+            let state = self.shared.state();
+            let Some(mapping) = state.clients.get(&client) else { return Ok(false) };
+            (mapping.socket.clone(), state.lbs[place.lb].address)
+        };
+        socket.send_to(datagram, lb).await.map(|_| true)
+    }
+
     /// Takes an LB out of service, or back into it: its clients move to the others, and back.
     pub fn set_up(&self, lb: usize, up: bool) {
         self.shared.state().lbs[lb].up = up;

@@ -20,7 +20,7 @@ use sfu::{
     quic::{FleetKeys, KEY_LEN},
     tunnel::Socket,
 };
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::switch::Switch;
 
@@ -90,12 +90,13 @@ struct Lb {
 struct Running {
     lb: Arc<LoadBalancer>,
     admin: SocketAddr,
-    admin_task: AbortHandle,
+    admin_task: JoinSet<()>,
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.admin_task.abort();
+impl Running {
+    /// When it returns, the LB's addresses are free.
+    async fn stop(mut self) {
+        self.admin_task.shutdown().await;
     }
 }
 
@@ -244,9 +245,11 @@ impl System {
     }
 
     /// Stops an LB; the switch sends its clients to the others.
-    pub fn stop_lb(&mut self, index: usize) {
+    pub async fn stop_lb(&mut self, index: usize) {
         self.switch.set_up(index, false);
-        self.lbs[index].running = None;
+        if let Some(running) = self.lbs[index].running.take() {
+            running.stop().await;
+        }
     }
 
     /// Starts a stopped LB again, on its address and with empty tables.
@@ -254,7 +257,7 @@ impl System {
     /// # Errors
     /// [`SystemError`].
     pub async fn restart_lb(&mut self, index: usize) -> Result<(), SystemError> {
-        self.lbs[index].running = None;
+        self.stop_lb(index).await;
         self.lbs[index].run(index, &self.fleet).await?;
         self.switch.set_up(index, true);
         Ok(())
@@ -370,7 +373,13 @@ impl Lb {
         let admin = listener
             .local_addr()
             .map_err(io_error("an admin endpoint"))?;
-        let admin_task = tokio::spawn(Admin::new(lb.clone()).serve(listener)).abort_handle();
+        let mut admin_task = JoinSet::new();
+        let serving = Admin::new(lb.clone()).serve(listener);
+        admin_task.spawn(async {
+            if let Err(problem) = serving.await {
+                tracing::error!("an admin endpoint has ended: {problem}");
+            }
+        });
         self.running = Some(Running {
             lb,
             admin,

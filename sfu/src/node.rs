@@ -51,7 +51,7 @@ pub struct Setup {
     pub admin: TcpListener,
 }
 
-/// A running node. Stops when it is dropped.
+/// A running node. Dropped, it is gone without a word, as after a crash; see [`Node::stop`].
 pub struct Node {
     shared: Arc<Shared>,
     endpoints: Vec<Endpoint>,
@@ -178,7 +178,7 @@ impl Node {
         self.tasks.join_next().await;
     }
 
-    /// Ends all QUIC connections and everything else.
+    /// Says goodbye to QUIC's clients, and ends.
     pub async fn stop(self) {
         for endpoint in &self.endpoints {
             endpoint.close(0_u32.into(), b"the node is leaving");
@@ -186,6 +186,14 @@ impl Node {
         for endpoint in &self.endpoints {
             // Clients that are gone do not say so.
             let _lingering = time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+        }
+    }
+}
+
+impl std::ops::Drop for Node {
+    fn drop(&mut self) {
+        for socket in &self.shared.sockets {
+            socket.mute();
         }
     }
 }

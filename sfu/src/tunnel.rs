@@ -33,7 +33,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -66,6 +66,7 @@ pub struct Socket {
     local: SocketAddr,
     framing: Framing,
     counters: Counters,
+    muted: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -163,6 +164,7 @@ impl Socket {
             local,
             framing,
             counters: Counters::default(),
+            muted: AtomicBool::new(false),
         })
     }
 
@@ -170,6 +172,12 @@ impl Socket {
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Sends nothing any more: a node that has ended says no last words through the endpoints that
+    /// are still being taken down.
+    pub fn mute(&self) {
+        self.muted.store(true, Ordering::Relaxed);
     }
 
     /// What was counted since it was opened.
@@ -246,6 +254,9 @@ impl Socket {
     }
 
     fn transmit(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if self.muted.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let sent = self.io.try_io(Interest::WRITABLE, || {
             self.state.try_send((&self.io).into(), transmit)
         });

@@ -13,6 +13,7 @@ use std::{sync::Arc, time::Duration};
 use quinn::{Endpoint, Incoming};
 use tokio::{
     sync::Semaphore,
+    task::JoinSet,
     time::{self, timeout},
 };
 use tracing::debug;
@@ -59,14 +60,17 @@ impl Server {
         }
     }
 
-    /// Accepts connections until the endpoint is closed.
+    /// Accepts connections until the endpoint is closed. Dropped, it takes its sessions with it.
     pub async fn run(self, endpoint: Endpoint) {
+        let mut sessions = JoinSet::new();
         while let Some(incoming) = endpoint.accept().await {
-            self.accept(incoming);
+            self.accept(incoming, &mut sessions);
+            while sessions.try_join_next().is_some() {}
         }
+        while sessions.join_next().await.is_some() {}
     }
 
-    fn accept(&self, incoming: Incoming) {
+    fn accept(&self, incoming: Incoming, sessions: &mut JoinSet<()>) {
         // Another node's client; the socket has counted it. Silence, so that it is not led astray.
         if self.identity.named_by_cid(&incoming.orig_dst_cid()) == Named::Other {
             return incoming.ignore();
@@ -78,7 +82,7 @@ impl Server {
             return;
         };
         let server = self.clone();
-        tokio::spawn(async move {
+        sessions.spawn(async move {
             let session = timeout(HANDSHAKE, server.open(incoming)).await;
             drop(handshake);
             match session {

@@ -1,3 +1,10 @@
 //! End to end: real clients, real LBs, real nodes, in one process and on loopback.
 
-mod smoke;
+mod addresses;
+mod hello;
+mod lbs;
+mod moves;
+mod nodes;
+mod rooms;
+mod support;
+mod trust;

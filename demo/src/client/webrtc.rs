@@ -80,6 +80,8 @@ pub struct WebRtcClient {
     log: Arc<Log>,
     node: SocketAddr,
     location: String,
+    credentials: (String, String),
+    own_ufrag: String,
     local: Arc<Mutex<SocketAddr>>,
     commands: mpsc::UnboundedSender<Command>,
     task: AbortHandle,
@@ -114,6 +116,7 @@ impl WebRtcClient {
         let log = Arc::new(Log::default());
         let mut agent = Agent::new(vip, options.clone(), log.clone()).await?;
         let (offer, pending) = agent.first_offer()?;
+        let (own_ufrag, _) = credentials(&offer);
         let path = format!("/rooms/{room}/sessions?mirror={}", options.mirror);
         let answer = ask(node, Method::POST, path, offer).await?;
         let location = answer.location.ok_or(ClientError::Ended)?;
@@ -132,6 +135,8 @@ impl WebRtcClient {
             log,
             node,
             location,
+            credentials: credentials(&answer.body),
+            own_ufrag,
             local,
             commands,
             task,
@@ -177,16 +182,24 @@ impl WebRtcClient {
             .map_err(ClientError::Socket)
     }
 
-    /// Restarts ICE. Says which ufrag the node has from then on.
+    /// Restarts ICE. Says which ufrag and password the node has from then on.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn restart_ice(&self) -> Result<String, ClientError> {
-        let answer = self.offer(true, 0).await?;
-        let ufrag = answer
-            .lines()
-            .find_map(|line| line.strip_prefix("a=ice-ufrag:"));
-        Ok(ufrag.unwrap_or_default().to_owned())
+    pub async fn restart_ice(&self) -> Result<(String, String), ClientError> {
+        self.offer(true, 0).await.map(|answer| credentials(&answer))
+    }
+
+    /// The ufrag and password that the node gave at first.
+    #[must_use]
+    pub const fn credentials(&self) -> &(String, String) {
+        &self.credentials
+    }
+
+    /// The ufrag that the client gave at first.
+    #[must_use]
+    pub fn own_ufrag(&self) -> &str {
+        &self.own_ufrag
     }
 
     /// Offers to receive so many more tracks of each kind.
@@ -603,6 +616,12 @@ impl Agent {
             record.received.extend(received);
         });
     }
+}
+
+/// The ufrag and password of an answer.
+fn credentials(answer: &str) -> (String, String) {
+    let find = |key| answer.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+    (find("a=ice-ufrag:").to_owned(), find("a=ice-pwd:").to_owned())
 }
 
 /// Whether a datagram is a connectivity check.

@@ -10,7 +10,7 @@ use std::{
 use ::aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use quinn::{
-    ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig,
+    ClientConfig, Connection, Endpoint, EndpointConfig, TokioRuntime, TransportConfig,
     crypto::rustls::QuicClientConfig,
 };
 use rustls::{
@@ -107,16 +107,28 @@ impl WebTransportClient {
         path: &str,
         post_quantum: bool,
     ) -> Result<Session, ClientError> {
+        let connection = Self::connection(endpoint, vip, offer, post_quantum).await?;
         let problem = |error: &dyn std::fmt::Display| ClientError::WebTransport(error.to_string());
-        let config = client_config(offer.certificate_sha256, post_quantum)?;
-        let connection = endpoint
-            .connect_with(config, vip, &offer.host)
-            .map_err(|error| problem(&error))?
-            .await
-            .map_err(|error| problem(&error))?;
         let url = format!("https://{}:{}{path}", offer.host, vip.port());
         let url = url::Url::parse(&url).map_err(|error| problem(&error))?;
-        Session::connect(connection, url)
+        Session::connect(connection, url).await.map_err(|error| problem(&error))
+    }
+
+    /// Opens a connection, and nothing on it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn connection(
+        endpoint: &Endpoint,
+        vip: SocketAddr,
+        offer: &WebTransportOffer,
+        post_quantum: bool,
+    ) -> Result<Connection, ClientError> {
+        let problem = |error: &dyn std::fmt::Display| ClientError::WebTransport(error.to_string());
+        let config = client_config(offer.certificate_sha256, post_quantum)?;
+        endpoint
+            .connect_with(config, vip, &offer.host)
+            .map_err(|error| problem(&error))?
             .await
             .map_err(|error| problem(&error))
     }
@@ -200,7 +212,8 @@ async fn receive(session: Session, log: Arc<Log>) {
                 });
             }
             Err(error) => {
-                return log.write(|record| record.ended = Some(error.to_string()));
+                let reason = session.close_reason().unwrap_or(error).to_string();
+                return log.write(|record| record.ended = Some(reason));
             }
         }
     }

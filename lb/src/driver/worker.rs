@@ -101,6 +101,8 @@ pub(crate) fn spawn(number: usize, engine: Engine, sockets: Sockets) -> io::Resu
     wake.set_nonblocking(true)?;
     woken.set_nonblocking(true)?;
     let counters = engine.counters().clone();
+    // Its fleet is applied from the first datagram on.
+    engine.publish_gauges();
     // Built on its own thread, so that its buffers are memory near the core that uses them.
     let run = move || Worker::new(engine, sockets, inbox, woken).run();
     let thread = thread::Builder::new()
@@ -146,7 +148,6 @@ impl Worker {
 
     fn run(mut self) {
         let mut ready = self.poll_set();
-        self.engine.publish_gauges();
         loop {
             let now = now();
             let timeout = self.engine.poll_timeout(now).map(|due| due - now);

@@ -1,7 +1,8 @@
 //! Rooms: what one WebTransport participant sends reaches the others on the node.
 //!
 //! In front of each datagram and each stream that is passed on stand four bytes that tell whose it
-//! is. A subscriber that is too slow loses datagrams and streams of its own; nobody waits for it.
+//! is. A subscriber that is too slow loses datagrams and streams of its own; the others wait for it
+//! half a second at most.
 
 use std::{
     collections::HashMap,
@@ -9,10 +10,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc::{self, error::SendTimeoutError},
+    task::JoinSet,
+};
 use web_transport_quinn::{RecvStream, Session, SessionError};
 
 use crate::{
@@ -26,6 +31,9 @@ pub const PARTICIPANT_LEN: usize = 4;
 /// Bytes read from a stream at a time, and chunks that wait for one subscriber.
 const CHUNK: usize = 16 * 1024;
 const CHUNKS_WAITING: usize = 64;
+
+/// How long the others wait for a subscriber whose queue is full, before its copy is given up.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Streams of one participant passed on at a time.
 const STREAMS_MAX: usize = 16;
@@ -167,7 +175,7 @@ impl Rooms {
     }
 }
 
-/// Copies a stream to all others. Each has a queue and a task of its own; one whose queue is full
+/// Copies a stream to all others. Each has a queue and a task of its own; one whose queue stays full
 /// has its copy reset.
 async fn fan_out(mut stream: RecvStream, number: u32, others: Vec<Session>, metrics: Arc<Metrics>) {
     let mut copies: Vec<_> = others
@@ -181,13 +189,15 @@ async fn fan_out(mut stream: RecvStream, number: u32, others: Vec<Session>, metr
     let header = Bytes::copy_from_slice(&number.to_be_bytes());
     copies.retain(|copy| copy.try_send(Piece::Chunk(header.clone())).is_ok());
     while let Ok(Some(chunk)) = stream.read_chunk(CHUNK, true).await {
-        copies.retain(|copy| {
-            let taken = copy.try_send(Piece::Chunk(chunk.bytes.clone()));
-            if matches!(taken, Err(mpsc::error::TrySendError::Full(_))) {
-                metrics.dropped(Drop::SlowSubscriber);
+        let mut kept = Vec::with_capacity(copies.len());
+        for copy in copies {
+            match copy.send_timeout(Piece::Chunk(chunk.bytes.clone()), PATIENCE).await {
+                Ok(()) => kept.push(copy),
+                Err(SendTimeoutError::Timeout(_)) => metrics.dropped(Drop::SlowSubscriber),
+                Err(SendTimeoutError::Closed(_)) => {}
             }
-            taken.is_ok()
-        });
+        }
+        copies = kept;
     }
     for copy in copies {
         let _gone = copy.send(Piece::End).await;
