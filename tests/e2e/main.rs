@@ -4,6 +4,7 @@ mod addresses;
 mod hello;
 mod lbs;
 mod moves;
+mod mtu;
 mod nodes;
 mod rooms;
 mod support;

@@ -1,0 +1,214 @@
+//! Configuration that is wrong: one sentence naming file and key, exit 2.
+
+use std::net::{TcpListener, UdpSocket};
+
+use crate::process::{Folder, fails, free_port, succeeds};
+
+const FLEET: &str = r#"
+hash_key = "00112233445566778899aabbccddeeff"
+[[routing]]
+config = 0
+[[node]]
+id = "sfu-a"
+server_id = "0000000a"
+address = "127.0.0.1:7001"
+"#;
+
+const LB: &str = r#"
+name = "lb-1"
+[listen]
+udp = ["127.0.0.1:4433"]
+[fleet]
+source = "file"
+path = "fleet.toml"
+[io]
+driver = "auto"
+workers = 1
+tunnel = "127.0.0.1:0"
+batch_window = "50us"
+[quic]
+sni = true
+[limits]
+flows = 1_000
+flow_idle = "60s"
+[admin]
+listen = "127.0.0.1:9090"
+drain = "0s"
+"#;
+
+const SFU: &str = r#"
+name = "sfu-a"
+[fleet]
+path = "fleet.toml"
+[tunnel]
+listen = "127.0.0.1:7001"
+lbs = ["127.0.0.1/32"]
+[ice]
+candidates = ["127.0.0.1:4433"]
+[signalling]
+listen = "127.0.0.1:8080"
+[admin]
+listen = "127.0.0.1:9091"
+"#;
+
+#[track_caller]
+fn each_is_refused(
+    commands: &[&[&str]],
+    file: &str,
+    whole: &str,
+    cases: &[(&str, &str, &str)],
+) {
+    let folder = Folder::new();
+    folder.write("fleet.toml", FLEET);
+    let mut wrong = Vec::new();
+    for (what, by, expected) in cases {
+        assert_eq!(whole.matches(what).count(), 1, "{what:?} must stand in the file once");
+        let path = folder.write(file, &whole.replace(what, by));
+        for command in commands {
+            let (code, error) = fails(&[command, &["--config", &path][..]].concat());
+            let folder = folder.path("").display().to_string();
+            let named = error.starts_with(&format!("onevip: {folder}")) && error.contains(".toml");
+            if code != 2 || !named || !error.contains(expected) || error.lines().count() != 1 {
+                wrong.push(format!("{command:?} with {by:?}: {code}\n  {error}\n  …{expected}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not upheld:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_lb_configuration_with_a_mistake_is_refused_by_check_and_lb_alike() {
+    each_is_refused(&[&["check"], &["lb"]], "lb.toml", LB, &[
+        ("[quic]", "[quick]", "lb.toml:13: quick: unknown field `quick`"),
+        ("sni = true", "snni = true", "lb.toml:14: quic.snni: unknown field `snni`"),
+        ("udp = [\"127.0.0.1:4433\"]", "udp = []", "listen.udp: there must be at least one address"),
+        ("udp = [\"127.0.0.1:4433\"]", "", "listen: missing field `udp`"),
+        ("\"127.0.0.1:4433\"", "\"127.0.0.1\"", "listen.udp[0]: invalid socket address"),
+        ("\"127.0.0.1:4433\"", "\"127.0.0.1:4433\", \"127.0.0.1:4433\"", "listen.udp: 127.0.0.1:4433 is there twice"),
+        ("[listen]\n", "[listen]\ntcp = [\"127.0.0.1:1\"]\n", "listen.tcp: ICE-TCP is not available"),
+        ("source = \"file\"", "source = \"etcd\"", "fleet.source: \"etcd\" is not available"),
+        ("source = \"file\"", "source = \"consul\"", "fleet.source: unknown variant `consul`"),
+        ("path = \"fleet.toml\"", "", "fleet.path: is missing"),
+        ("path = \"fleet.toml\"", "path = \"none.toml\"", "none.toml: there is no such file"),
+        ("driver = \"auto\"", "driver = \"uring\"", "io.driver: \"uring\" is not available"),
+        ("driver = \"auto\"", "driver = \"dpdk\"", "io.driver: unknown variant `dpdk`"),
+        ("batch_window = \"50us\"", "batch_window = \"often\"", "io.batch_window: \"often\" is not a duration"),
+        ("flows = 1_000", "flows = 0", "limits.flows: must be at least 1"),
+        ("flows = 1_000", "flows = -1", "limits.flows: invalid value"),
+        ("flow_idle = \"60s\"", "flow_idle = \"10ms\"", "limits.flow_idle: must be between"),
+        ("tunnel = \"127.0.0.1:0\"", "tunnel = \"[::1]:0\"", "node sfu-a has address 127.0.0.1:7001, which cannot be reached"),
+        ("[fleet]", "[fleet", "lb.toml:5: "),
+    ]);
+}
+
+#[test]
+fn a_node_configuration_with_a_mistake_is_refused_by_check_and_sfu_alike() {
+    each_is_refused(&[&["check"], &["sfu"]], "sfu.toml", SFU, &[
+        ("[ice]", "[ise]", "ise: unknown field `ise`"),
+        ("name = \"sfu-a\"", "name = \"sfu-z\"", "the fleet has no node sfu-z"),
+        ("path = \"fleet.toml\"", "path = \"none.toml\"", "none.toml: there is no such file"),
+        ("path = \"fleet.toml\"", "path = \"fleet.toml\"\nconfig = 3", "no routing configuration 3"),
+        ("path = \"fleet.toml\"", "path = \"fleet.toml\"\nconfig = 9", "fleet.config: must be 0 to 6"),
+        ("lbs = [\"127.0.0.1/32\"]", "lbs = []", "tunnel.lbs: must name the LBs"),
+        ("candidates = [\"127.0.0.1:4433\"]", "", "ice.candidates: must name the VIP's addresses"),
+        ("\"127.0.0.1:4433\"", "\"0.0.0.0:4433\"", "ice.candidates: must be addresses that clients can send to"),
+        ("[signalling]", "[keys]\nreset = \"00\"\n[signalling]", "keys.reset: must be 32 bytes"),
+        ("[signalling]", "[webtransport]\nkey = \"k.pem\"\n[signalling]", "webtransport: certificate and key go together"),
+    ]);
+}
+
+#[test]
+fn a_fleet_that_asks_for_what_there_is_not_is_refused() {
+    let folder = Folder::new();
+    let lb = folder.write("lb.toml", LB);
+    folder.write("fleet.toml", &format!("{FLEET}forward = \"nat\"\n"));
+    for command in ["check", "lb"] {
+        let (code, error) = fails(&[command, "--config", &lb]);
+        assert_eq!(code, 2);
+        assert!(error.contains("fleet.toml: node sfu-a has forward = \"nat\""), "{error}");
+    }
+}
+
+#[test]
+fn addresses_in_use_are_named() {
+    let folder = Folder::new();
+    folder.write("fleet.toml", FLEET);
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    let udp = taken.local_addr().expect("bound").to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let tcp = listener.local_addr().expect("bound").to_string();
+    let free = || format!("127.0.0.1:{}", free_port());
+
+    let lb = |udp: &str, tunnel: &str, admin: &str| {
+        LB.replace("127.0.0.1:4433", udp)
+            .replace("tunnel = \"127.0.0.1:0\"", &format!("tunnel = \"{tunnel}\""))
+            .replace("127.0.0.1:9090", admin)
+    };
+    for (file, address, what) in [
+        (lb(&udp, "127.0.0.1:0", &free()), &udp, "listen address"),
+        (lb(&free(), &udp, &free()), &udp, "tunnel address"),
+        (lb(&free(), "127.0.0.1:0", &tcp), &tcp, "admin.listen"),
+    ] {
+        let path = folder.write("lb.toml", &file);
+        let (code, error) = fails(&["lb", "--config", &path]);
+        assert_eq!(code, 2, "{error}");
+        let last = error.lines().last().expect("a sentence");
+        assert!(last.contains(address.as_str()) && last.contains(what), "{last}");
+    }
+    let sfu = |tunnel: &str, signalling: &str, admin: &str| {
+        SFU.replace("127.0.0.1:7001", tunnel)
+            .replace("127.0.0.1:8080", signalling)
+            .replace("127.0.0.1:9091", admin)
+    };
+    for (file, address, what) in [
+        (sfu(&udp, &free(), &free()), &udp, "tunnel.listen"),
+        (sfu(&free(), &tcp, &free()), &tcp, "signalling.listen"),
+        (sfu(&free(), &free(), &tcp), &tcp, "admin.listen"),
+    ] {
+        let path = folder.write("sfu.toml", &file);
+        let (code, error) = fails(&["sfu", "--config", &path]);
+        assert_eq!(code, 2, "{error}");
+        let last = error.lines().last().expect("a sentence");
+        assert!(last.contains(address.as_str()) && last.contains(what), "{last}");
+    }
+}
+
+#[test]
+fn missing_files_are_named_and_check_wants_to_know_which() {
+    for command in ["lb", "sfu", "check"] {
+        let (code, error) = fails(&[command, "--config", "/nonexistent/file.toml"]);
+        assert_eq!(code, 2);
+        assert_eq!(error, "onevip: /nonexistent/file.toml: there is no such file");
+    }
+    let (code, error) = fails(&["check"]);
+    assert_eq!((code, error.contains("--config")), (2, true), "{error}");
+}
+
+#[test]
+fn the_example_files_of_the_documentation_are_valid() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/examples");
+    for (file, says) in [
+        ("lb.toml", "LB lb-1 would forward datagrams sent to 0.0.0.0:4433 and [::]:4433"),
+        ("sfu.toml", "node sfu-a would take datagrams from LBs in 10.0.0.0/29"),
+        ("fleet.toml", "node sfu-b: 10.0.0.12:7001 by tunnel"),
+    ] {
+        let report = succeeds(&["check", "--config", &format!("{examples}/{file}")]);
+        assert!(report.contains("is valid") && report.contains(says), "{report}");
+        assert!(!report.contains("warning"), "{report}");
+    }
+}
+
+#[test]
+fn check_warns_of_server_ids_that_clients_hit_by_accident() {
+    let folder = Folder::new();
+    let fleet = FLEET
+        .replace("config = 0", "config = 0\nserver_id_len = 2\nnonce_len = 14")
+        .replace("0000000a", "000a");
+    let path = folder.write("fleet.toml", &fleet);
+    let report = succeeds(&["check", "--config", &path]);
+    assert!(report.contains("warning: routing configuration 0 has server_id_len 2"), "{report}");
+    let json = succeeds(&["check", "--config", &path, "--output", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["valid"], true);
+    assert_eq!(json["warnings"].as_array().map(Vec::len), Some(1));
+}

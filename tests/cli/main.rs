@@ -1,0 +1,8 @@
+//! The program from outside: its commands, its files, its signals and its exit codes.
+
+mod bad_input;
+mod demo;
+mod id;
+mod lb;
+mod process;
+mod sfu;
