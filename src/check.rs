@@ -16,10 +16,7 @@ pub(crate) fn run(file: &Path, output: Option<Output>) -> Result<(), Error> {
         Kind::Sfu => sfu(file)?,
         Kind::Fleet => {
             let (fleet, warnings) = Fleet::read(file)?;
-            Report {
-                lines: describe(&fleet),
-                warnings,
-            }
+            Report { lines: describe(&fleet), warnings }
         }
     };
     report.print(file, output);
@@ -64,21 +61,10 @@ fn sfu(file: &Path) -> Result<Report, Error> {
         ));
     }
     if let Some(udp) = &config.udp {
-        lines.push(format!(
-            "clients without an LB would be served at {}",
-            udp.listen
-        ));
+        lines.push(format!("clients without an LB would be served at {}", udp.listen));
     }
-    let candidates: Vec<_> = config
-        .ice
-        .candidates
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    lines.push(format!(
-        "clients would be told to send to {}",
-        candidates.join(" and ")
-    ));
+    let candidates: Vec<_> = config.ice.candidates.iter().map(ToString::to_string).collect();
+    lines.push(format!("clients would be told to send to {}", candidates.join(" and ")));
     lines.push(format!(
         "it would issue IDs of {} bytes, and follow the fleet in {}",
         identity.cid_len(),
@@ -107,20 +93,10 @@ fn lb(file: &Path) -> Result<Report, Error> {
             "it would keep at most {} flows, idle ones for {:?}, and {} for an SNI label",
             config.limits.flows,
             config.limits.flow_idle,
-            if config.quic.sni {
-                "read ClientHellos"
-            } else {
-                "not read ClientHellos"
-            },
+            if config.quic.sni { "read ClientHellos" } else { "not read ClientHellos" },
         ),
-        format!(
-            "health and metrics would be at http://{}",
-            config.admin.listen
-        ),
-        format!(
-            "the fleet would be followed in {}:",
-            fleet_file.path().display()
-        ),
+        format!("health and metrics would be at http://{}", config.admin.listen),
+        format!("the fleet would be followed in {}:", fleet_file.path().display()),
     ];
     lines.extend(describe(&fleet));
     Ok(Report { lines, warnings })
@@ -136,24 +112,14 @@ fn describe(fleet: &Fleet) -> Vec<String> {
             config.cid_len(),
             config.server_id_len(),
             config.nonce_len(),
-            if config.is_encrypted() {
-                "encrypted"
-            } else {
-                "plain"
-            },
-            if routing.ice_key.is_some() {
-                "is verified"
-            } else {
-                "is not verified"
-            },
+            if config.is_encrypted() { "encrypted" } else { "plain" },
+            if routing.ice_key.is_some() { "is verified" } else { "is not verified" },
         ));
     }
     for node in &fleet.nodes {
         let serves = [(node.serves.ice, "ICE"), (node.serves.quic, "QUIC")];
-        let serves: Vec<_> = serves
-            .into_iter()
-            .filter_map(|(serves, name)| serves.then_some(name))
-            .collect();
+        let serves: Vec<_> =
+            serves.into_iter().filter_map(|(serves, name)| serves.then_some(name)).collect();
         lines.push(format!(
             "node {}: {} by {}, server ID {}, serves {}, weight {}, {}",
             node.id,
@@ -162,13 +128,8 @@ fn describe(fleet: &Fleet) -> Vec<String> {
                 control::fleet::Forward::Tunnel => "tunnel",
                 control::fleet::Forward::Nat => "nat",
             },
-            node.server_id
-                .map_or_else(|| "none".to_owned(), |id| id.to_string()),
-            if serves.is_empty() {
-                "nothing new".to_owned()
-            } else {
-                serves.join(" and ")
-            },
+            node.server_id.map_or_else(|| "none".to_owned(), |id| id.to_string()),
+            if serves.is_empty() { "nothing new".to_owned() } else { serves.join(" and ") },
             node.weight,
             match node.state {
                 State::Serving => "takes new sessions",

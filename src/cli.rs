@@ -73,9 +73,7 @@ pub(crate) struct DemoArguments {
 
 /// Clients are told the VIP, so it must be an address.
 fn vip(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not ADDR:PORT"))?;
+    let address: SocketAddr = text.parse().map_err(|_| format!("{text:?} is not ADDR:PORT"))?;
     if address.ip().is_unspecified() {
         return Err("clients are told this address, so it cannot be a wildcard".to_owned());
     }
@@ -131,30 +129,15 @@ pub(crate) struct Decode {
     pub(crate) fleet: Option<PathBuf>,
 
     /// Configuration number, 0 to 6
-    #[arg(
-        long,
-        value_name = "N",
-        conflicts_with = "fleet",
-        required_unless_present = "fleet"
-    )]
+    #[arg(long, value_name = "N", conflicts_with = "fleet", required_unless_present = "fleet")]
     pub(crate) config_id: Option<u8>,
 
     /// Length of server IDs in bytes
-    #[arg(
-        long,
-        value_name = "N",
-        conflicts_with = "fleet",
-        required_unless_present = "fleet"
-    )]
+    #[arg(long, value_name = "N", conflicts_with = "fleet", required_unless_present = "fleet")]
     pub(crate) server_id_len: Option<usize>,
 
     /// Length of nonces in bytes
-    #[arg(
-        long,
-        value_name = "N",
-        conflicts_with = "fleet",
-        required_unless_present = "fleet"
-    )]
+    #[arg(long, value_name = "N", conflicts_with = "fleet", required_unless_present = "fleet")]
     pub(crate) nonce_len: Option<usize>,
 
     /// AES-128 key [default: the ID is not encrypted]

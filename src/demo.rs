@@ -14,11 +14,8 @@ use crate::{
 };
 
 pub(crate) async fn run(arguments: &DemoArguments, output: Option<Output>) -> Result<(), Error> {
-    let options = Options {
-        vip: arguments.vip,
-        nodes: arguments.nodes.into(),
-        seconds: arguments.seconds,
-    };
+    let options =
+        Options { vip: arguments.vip, nodes: arguments.nodes.into(), seconds: arguments.seconds };
     let demo = Demo::start(options).await?;
     let quiet = output == Some(Output::Json);
     if !quiet {
@@ -46,11 +43,7 @@ pub(crate) async fn run(arguments: &DemoArguments, output: Option<Output>) -> Re
         println!("Still serving, until Ctrl-C:\n\n{}", addresses(&demo));
         tokio::signal::ctrl_c().await.map_err(Error::Runtime)?;
     }
-    if report.is_good() {
-        Ok(())
-    } else {
-        Err(Error::Demo)
-    }
+    if report.is_good() { Ok(()) } else { Err(Error::Demo) }
 }
 
 /// One line that is written over, or where nobody watches, one line a second.
@@ -73,10 +66,7 @@ fn addresses(demo: &Demo) -> String {
     let system = &demo.system;
     let mut lines = vec![format!("VIP            {} (UDP)", system.vip())];
     for (index, admin) in system.lb_admins().enumerate() {
-        lines.push(format!(
-            "LB {}           metrics http://{admin}/metrics",
-            index + 1
-        ));
+        lines.push(format!("LB {}           metrics http://{admin}/metrics", index + 1));
     }
     for (index, node) in system.nodes().enumerate() {
         lines.push(format!(

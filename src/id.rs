@@ -26,18 +26,10 @@ fn write(arguments: &Encode) -> Result<Value, Error> {
         hex::decode_server_id(&arguments.server_id).map_err(|error| flag("server-id", error))?;
     let nonce = match &arguments.nonce {
         Some(nonce) => hex::decode(nonce).map_err(|error| flag("nonce", error))?,
-        None => random(
-            arguments
-                .nonce_len
-                .unwrap_or_else(|| 12.min(19 - server_id.len())),
-        )?,
+        None => random(arguments.nonce_len.unwrap_or_else(|| 12.min(19 - server_id.len())))?,
     };
-    let config = config(
-        arguments.config_id,
-        server_id.len(),
-        nonce.len(),
-        arguments.key.as_deref(),
-    )?;
+    let config =
+        config(arguments.config_id, server_id.len(), nonce.len(), arguments.key.as_deref())?;
     let nonce = Nonce::new(&nonce).map_err(|error| flag("nonce", error))?;
     let id = config
         .encode(&server_id, &nonce)
@@ -93,15 +85,9 @@ fn read(arguments: &Decode) -> Result<Value, Error> {
         "nonce": decoded.nonce.to_string(),
     });
     if let Some(fleet) = fleet {
-        let node = fleet
-            .nodes
-            .iter()
-            .find(|node| node.server_id == Some(decoded.server_id));
+        let node = fleet.nodes.iter().find(|node| node.server_id == Some(decoded.server_id));
         let node = node.ok_or_else(|| {
-            not_ours(&format_args!(
-                "no node of the fleet has server ID {}",
-                decoded.server_id
-            ))
+            not_ours(&format_args!("no node of the fleet has server ID {}", decoded.server_id))
         })?;
         answer["node"] = json!(node.id.as_str());
     }
@@ -127,10 +113,7 @@ fn config(
     key: Option<&str>,
 ) -> Result<Config, Error> {
     let id = ConfigId::new(id).ok_or_else(|| flag("config-id", "must be 0 to 6"))?;
-    let key = key
-        .map(hex::decode_key::<16>)
-        .transpose()
-        .map_err(|error| flag("key", error))?;
+    let key = key.map(hex::decode_key::<16>).transpose().map_err(|error| flag("key", error))?;
     Config::new(id, server_id_len, nonce_len, key.as_ref())
         .map_err(|error| Error::Usage(error.to_string()))
 }
@@ -151,10 +134,7 @@ fn print(answer: &Value, output: Option<Output>) {
     match (output, answer.as_object()) {
         (Some(Output::Table), Some(fields)) => {
             for (name, value) in fields {
-                println!(
-                    "{name:<10} {}",
-                    value.as_str().map_or(value.to_string(), str::to_owned)
-                );
+                println!("{name:<10} {}", value.as_str().map_or(value.to_string(), str::to_owned));
             }
         }
         _ => println!("{answer:#}"),

@@ -52,17 +52,12 @@ fn run(cli: Cli) -> Result<(), Error> {
 
 /// One thread: what runs on it is health, metrics and file watching. Datagrams have their own.
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Runtime)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)
 }
 
 /// Logs go to stderr; `RUST_LOG` takes levels by target, as in `info,lb=debug`.
 fn start_log(level: LevelFilter) {
-    let filter = std::env::var("RUST_LOG")
-        .ok()
-        .and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
     // These warn of what any peer can send.
     let filter = filter.unwrap_or_else(|| {
         let noisy = ["is", "str0m", "dimpl", "web_transport_quinn"]
@@ -72,8 +67,5 @@ fn start_log(level: LevelFilter) {
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(layer)
-        .init();
+    tracing_subscriber::registry().with(filter).with(layer).init();
 }

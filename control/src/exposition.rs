@@ -43,10 +43,7 @@ impl Exposition {
         family.set_help(help.to_owned());
         family.set_field_type(kind);
         self.families.push(family);
-        Family {
-            families: &mut self.families,
-            kind,
-        }
+        Family { families: &mut self.families, kind }
     }
 
     /// Writes everything down.
@@ -82,10 +79,7 @@ impl Family<'_> {
             pair
         });
         let mut metric = Metric::from_label(labels.collect());
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "Prometheus counts in floating point"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floating point")]
         let value = value as f64;
         if self.kind == MetricType::COUNTER {
             let mut counter = Counter::default();
@@ -127,9 +121,7 @@ mod tests {
             .counter("onevip_lb_drops_total", "Datagrams dropped.")
             .sample(&[("reason", "no_flow")], 3)
             .sample(&[("reason", "malformed")], 0);
-        exposition
-            .gauge("onevip_lb_flows", "Flows now.")
-            .sample(&[], 1_000_000);
+        exposition.gauge("onevip_lb_flows", "Flows now.").sample(&[], 1_000_000);
         exposition.gauge("onevip_lb_node_up", "No node, no line.");
         assert_eq!(
             exposition.render(),

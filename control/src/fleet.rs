@@ -112,14 +112,8 @@ impl TryFrom<String> for NodeId {
 
     fn try_from(name: String) -> Result<Self, InvalidNodeId> {
         let fits = (1..=64).contains(&name.len())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        if fits {
-            Ok(Self(name))
-        } else {
-            Err(InvalidNodeId(name))
-        }
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        if fits { Ok(Self(name)) } else { Err(InvalidNodeId(name)) }
     }
 }
 

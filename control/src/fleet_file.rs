@@ -40,15 +40,7 @@ impl FleetFile {
     pub fn open(path: &Path) -> Result<(Self, Fleet, Vec<Warning>), FileError> {
         let read = stamp(path);
         let (fleet, warnings) = Fleet::read(path)?;
-        Ok((
-            Self {
-                path: path.to_owned(),
-                read,
-                settling: None,
-            },
-            fleet,
-            warnings,
-        ))
+        Ok((Self { path: path.to_owned(), read, settling: None }, fleet, warnings))
     }
 
     /// The file that is followed.

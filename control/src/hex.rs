@@ -37,9 +37,7 @@ pub enum NotHex {
 /// # Errors
 /// [`NotHex::Digits`].
 pub fn decode(text: &str) -> Result<Vec<u8>, NotHex> {
-    HEXLOWER_PERMISSIVE
-        .decode(text.as_bytes())
-        .map_err(|_| NotHex::Digits(text.to_owned()))
+    HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| NotHex::Digits(text.to_owned()))
 }
 
 /// Reads exactly `N` bytes.
@@ -49,9 +47,7 @@ pub fn decode(text: &str) -> Result<Vec<u8>, NotHex> {
 pub fn decode_key<const N: usize>(text: &str) -> Result<[u8; N], NotHex> {
     let bytes = decode(text).map_err(|_| NotHex::Digits("…".to_owned()))?;
     let have = bytes.len();
-    bytes
-        .try_into()
-        .map_err(|_| NotHex::Length { expected: N, have })
+    bytes.try_into().map_err(|_| NotHex::Length { expected: N, have })
 }
 
 /// Reads a server ID.

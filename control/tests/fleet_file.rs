@@ -39,13 +39,7 @@ address = "127.0.0.2:20002"
 fn parse(text: &str) -> Result<(Fleet, Vec<String>), String> {
     Fleet::parse(Path::new("fleet.toml"), text)
         .map(|(fleet, warnings)| {
-            (
-                fleet,
-                warnings
-                    .into_iter()
-                    .map(|warning| warning.to_string())
-                    .collect(),
-            )
+            (fleet, warnings.into_iter().map(|warning| warning.to_string()).collect())
         })
         .map_err(|error| error.to_string())
 }
@@ -54,44 +48,14 @@ fn parse(text: &str) -> Result<(Fleet, Vec<String>), String> {
 fn a_whole_file_reads_with_its_defaults_and_nodes_sorted_by_name() {
     let (fleet, warnings) = parse(WHOLE).expect("valid");
     assert_eq!(warnings, Vec::<String>::new());
-    let [a, b] = &fleet.nodes[..] else {
-        panic!("two nodes: {:?}", fleet.nodes)
-    };
+    let [a, b] = &fleet.nodes[..] else { panic!("two nodes: {:?}", fleet.nodes) };
     assert_eq!((a.id.as_str(), b.id.as_str()), ("sfu-a", "sfu-b"));
-    assert_eq!(
-        (a.forward, a.state, a.weight),
-        (Forward::Tunnel, State::Serving, 100)
-    );
-    assert_eq!(
-        (a.serves, a.pool.as_str()),
-        (
-            Serves {
-                ice: true,
-                quic: true
-            },
-            "default"
-        )
-    );
-    assert_eq!(
-        (b.state, b.weight, b.pool.as_str()),
-        (State::Draining, 50, "eu")
-    );
-    assert_eq!(
-        b.serves,
-        Serves {
-            ice: false,
-            quic: true
-        }
-    );
-    assert_eq!(
-        b.prefix,
-        ["::1/128".parse().expect("a prefix")],
-        "its own address by default"
-    );
-    assert_eq!(
-        fleet.sessions[0].node, 0,
-        "sessions point at nodes in their sorted order"
-    );
+    assert_eq!((a.forward, a.state, a.weight), (Forward::Tunnel, State::Serving, 100));
+    assert_eq!((a.serves, a.pool.as_str()), (Serves { ice: true, quic: true }, "default"));
+    assert_eq!((b.state, b.weight, b.pool.as_str()), (State::Draining, 50, "eu"));
+    assert_eq!(b.serves, Serves { ice: false, quic: true });
+    assert_eq!(b.prefix, ["::1/128".parse().expect("a prefix")], "its own address by default");
+    assert_eq!(fleet.sessions[0].node, 0, "sessions point at nodes in their sorted order");
     assert!(fleet.routing[0].ice_key.is_some());
 }
 
@@ -108,16 +72,8 @@ fn keys_do_not_show_in_debug_output() {
 fn each_mistake_gets_one_sentence_that_names_file_and_key() {
     // What to replace in the whole file, by what, and what the answer must be.
     let cases = [
-        (
-            "weight = 50",
-            "wieght = 50",
-            "fleet.toml:17: node[0].wieght: unknown field `wieght`",
-        ),
-        (
-            "[[session]]",
-            "[[sesion]]",
-            "fleet.toml:26: sesion: unknown field `sesion`",
-        ),
+        ("weight = 50", "wieght = 50", "fleet.toml:17: node[0].wieght: unknown field `wieght`"),
+        ("[[session]]", "[[sesion]]", "fleet.toml:26: sesion: unknown field `sesion`"),
         (
             "\"sfu-a\"\nserver",
             "\"sfu-b\"\nserver",
@@ -153,11 +109,7 @@ fn each_mistake_gets_one_sentence_that_names_file_and_key() {
             "ccddee\"",
             "fleet.toml:2: hash_key: must be 16 bytes (32 hex digits), has 15 bytes",
         ),
-        (
-            "config = 0",
-            "config = 7",
-            "fleet.toml: routing[0].config: must be 0 to 6, not 7",
-        ),
+        ("config = 0", "config = 7", "fleet.toml: routing[0].config: must be 0 to 6, not 7"),
         (
             "nonce_len = 12",
             "nonce_len = 3",
@@ -168,11 +120,7 @@ fn each_mistake_gets_one_sentence_that_names_file_and_key() {
             "nonce_len = 16",
             "fleet.toml: routing[0]: server_id_len and nonce_len together must be at most 19 bytes, not 20",
         ),
-        (
-            "nonce_len = 12",
-            "nonce_len = -1",
-            "fleet.toml:7: routing[0].nonce_len: invalid value",
-        ),
+        ("nonce_len = 12", "nonce_len = -1", "fleet.toml:7: routing[0].nonce_len: invalid value"),
         (
             "127.0.0.1:7001",
             "127.0.0.1",
@@ -188,16 +136,8 @@ fn each_mistake_gets_one_sentence_that_names_file_and_key() {
             "[::1]:7002",
             "fleet.toml: node[1].address: [::1]:7002 is the address of node sfu-b already",
         ),
-        (
-            "\"draining\"",
-            "\"dead\"",
-            "fleet.toml:15: node[0].state: unknown variant `dead`",
-        ),
-        (
-            "[\"quic\"]",
-            "[\"http\"]",
-            "fleet.toml:16: node[0].serves[0]: unknown variant `http`",
-        ),
+        ("\"draining\"", "\"dead\"", "fleet.toml:15: node[0].state: unknown variant `dead`"),
+        ("[\"quic\"]", "[\"http\"]", "fleet.toml:16: node[0].serves[0]: unknown variant `http`"),
         (
             "id = \"sfu-b\"",
             "id = \"sfu b\"",
@@ -218,11 +158,7 @@ fn each_mistake_gets_one_sentence_that_names_file_and_key() {
             "node = \"sfu-c\"",
             "fleet.toml: session[0].node: there is no node sfu-c",
         ),
-        (
-            "\"abcd\"",
-            "\"abc\"",
-            "fleet.toml: session[0].ufrag: \"abc\" is not an ICE ufrag",
-        ),
+        ("\"abcd\"", "\"abc\"", "fleet.toml: session[0].ufrag: \"abc\" is not an ICE ufrag"),
         (
             "\"wxyz\"",
             "\"wx yz\"",
@@ -238,19 +174,11 @@ fn each_mistake_gets_one_sentence_that_names_file_and_key() {
             "[[node\nid = \"sfu-a\"",
             "fleet.toml:20: unclosed array table",
         ),
-        (
-            "id = \"sfu-a\"\n",
-            "",
-            "fleet.toml:20: node[1]: missing field `id`",
-        ),
+        ("id = \"sfu-a\"\n", "", "fleet.toml:20: node[1]: missing field `id`"),
     ];
     let mut wrong = Vec::new();
     for (what, by, expected) in cases {
-        assert_eq!(
-            WHOLE.matches(what).count(),
-            1,
-            "{what:?} must stand in the file once"
-        );
+        assert_eq!(WHOLE.matches(what).count(), 1, "{what:?} must stand in the file once");
         match parse(&WHOLE.replace(what, by)) {
             Ok(_) => wrong.push(format!("{by:?} was accepted, expected: {expected}")),
             Err(error) if error.starts_with(expected) && !error.contains('\n') => {}
@@ -273,10 +201,7 @@ fn a_second_routing_or_session_of_the_same_number_or_ufrag_is_refused() {
         Err("fleet.toml: session[1].ufrag: abcd is registered by session[0] already".to_owned())
     );
     let told_apart = again.replace("wxyz", "stuv");
-    assert!(
-        parse(&format!("{WHOLE}{told_apart}")).is_ok(),
-        "the client's ufrag tells them apart"
-    );
+    assert!(parse(&format!("{WHOLE}{told_apart}")).is_ok(), "the client's ufrag tells them apart");
 }
 
 #[test]
@@ -288,10 +213,8 @@ fn a_session_may_not_take_over_a_ufrag_that_names_another_node() {
     assert!(parse(&session("sfu-a")).is_ok());
     assert_eq!(
         parse(&session("sfu-b")).map(|_| ()),
-        Err(
-            "fleet.toml: session[1].ufrag: ELRX2JH9uc63ehm7zIIbjcE is a routing ID of node sfu-a"
-                .to_owned()
-        )
+        Err("fleet.toml: session[1].ufrag: ELRX2JH9uc63ehm7zIIbjcE is a routing ID of node sfu-a"
+            .to_owned())
     );
 }
 
@@ -301,10 +224,8 @@ fn a_session_may_not_lie_at_another_nodes_address() {
         + "\n[[node]]\nid = \"sfu-c\"\naddress = \"127.0.0.3:7003\"\n";
     assert_eq!(
         parse(&text).map(|_| ()),
-        Err(
-            "fleet.toml: session[0].address: 127.0.0.3:7003 is the address of node sfu-c"
-                .to_owned()
-        )
+        Err("fleet.toml: session[0].address: 127.0.0.3:7003 is the address of node sfu-c"
+            .to_owned())
     );
 }
 
@@ -322,18 +243,10 @@ fn what_is_allowed_but_hardly_meant_gets_a_warning() {
 fn a_file_that_is_missing_or_no_text_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let missing = folder.path().join("none.toml");
-    let error = Fleet::read(&missing)
-        .expect_err("there is none")
-        .to_string();
-    assert_eq!(
-        error,
-        format!("{}: there is no such file", missing.display())
-    );
+    let error = Fleet::read(&missing).expect_err("there is none").to_string();
+    assert_eq!(error, format!("{}: there is no such file", missing.display()));
     let binary = folder.path().join("binary.toml");
     std::fs::write(&binary, [0xff, 0xfe, 0x00]).expect("written");
     let error = Fleet::read(&binary).expect_err("no text").to_string();
-    assert_eq!(
-        error,
-        format!("{}: the file is not UTF-8 text", binary.display())
-    );
+    assert_eq!(error, format!("{}: the file is not UTF-8 text", binary.display()));
 }

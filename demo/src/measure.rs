@@ -20,11 +20,7 @@ impl Change {
     /// They take turns.
     #[must_use]
     pub const fn nth(index: usize) -> Self {
-        if index.is_multiple_of(2) {
-            Self::Rebinding
-        } else {
-            Self::NewSocket
-        }
+        if index.is_multiple_of(2) { Self::Rebinding } else { Self::NewSocket }
     }
 }
 
@@ -84,17 +80,11 @@ impl Losses {
     /// Compares what one client sent with what another, or it itself, received of it.
     #[must_use]
     pub fn between(sender: &Record, number: u32, receiver: &Record, calm: &[Calm]) -> Self {
-        let received = receiver
-            .received
-            .iter()
-            .filter(|received| received.from == number);
-        let received: BTreeSet<_> = received
-            .map(|received| (received.stream, received.sequence))
-            .collect();
-        let judged = sender
-            .sent
-            .iter()
-            .filter(|sent| calm.iter().any(|calm| calm.contains(sent.at)));
+        let received = receiver.received.iter().filter(|received| received.from == number);
+        let received: BTreeSet<_> =
+            received.map(|received| (received.stream, received.sequence)).collect();
+        let judged =
+            sender.sent.iter().filter(|sent| calm.iter().any(|calm| calm.contains(sent.at)));
         let mut losses = Self::default();
         for sent in judged {
             losses.judged += 1;
@@ -106,10 +96,7 @@ impl Losses {
     /// Both together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
-        Self {
-            judged: self.judged + other.judged,
-            lost: self.lost + other.lost,
-        }
+        Self { judged: self.judged + other.judged, lost: self.lost + other.lost }
     }
 }
 
@@ -137,11 +124,7 @@ mod tests {
         Record {
             sent: sent
                 .iter()
-                .map(|&(sequence, ms)| Sent {
-                    stream: 0,
-                    sequence,
-                    at: at(ms),
-                })
+                .map(|&(sequence, ms)| Sent { stream: 0, sequence, at: at(ms) })
                 .collect(),
             received: received
                 .iter()
@@ -165,18 +148,9 @@ mod tests {
         let record = record(start, &[(0, 50), (1, 150), (2, 500), (3, 985)], &[2]);
         let calm = [Calm::between(at(0), at(1_000)).expect("900 ms")];
         // 0 is in the settling time, 3 was in flight, 2 arrived, 1 is lost.
-        assert_eq!(
-            Losses::between(&record, 1, &record, &calm),
-            Losses { judged: 2, lost: 1 }
-        );
-        assert_eq!(
-            Losses::between(&record, 9, &record, &calm),
-            Losses { judged: 2, lost: 2 }
-        );
-        assert!(
-            Calm::between(at(0), at(110)).is_none(),
-            "too close to judge anything"
-        );
+        assert_eq!(Losses::between(&record, 1, &record, &calm), Losses { judged: 2, lost: 1 });
+        assert_eq!(Losses::between(&record, 9, &record, &calm), Losses { judged: 2, lost: 2 });
+        assert!(Calm::between(at(0), at(110)).is_none(), "too close to judge anything");
     }
 
     #[test]

@@ -59,10 +59,8 @@ impl Report {
 fn gap(gaps: impl Iterator<Item = Duration>) -> String {
     let gaps: Vec<_> = gaps.collect();
     let milliseconds = |share| {
-        quantile(gaps.clone(), share).map_or_else(
-            || "-".to_owned(),
-            |gap| format!("{:.1}", gap.as_secs_f64() * 1_000.0),
-        )
+        quantile(gaps.clone(), share)
+            .map_or_else(|| "-".to_owned(), |gap| format!("{:.1}", gap.as_secs_f64() * 1_000.0))
     };
     format!("{} / {}", milliseconds(0.5), milliseconds(0.99))
 }
@@ -75,11 +73,7 @@ impl fmt::Display for Report {
             writeln!(f, "  {name:<52} {webrtc:>18} {webtransport:>18}")
         };
         row("", &|kind| {
-            let name = if std::ptr::eq(kind, kinds[0]) {
-                "WebRTC"
-            } else {
-                "WebTransport"
-            };
+            let name = if std::ptr::eq(kind, kinds[0]) { "WebRTC" } else { "WebTransport" };
             name.to_owned()
         })?;
         row("sessions", &|kind| kind.sessions.to_string())?;
@@ -92,44 +86,30 @@ impl fmt::Display for Report {
         row("  of one session, at least", &|kind| {
             kind.changes.iter().min().copied().unwrap_or(0).to_string()
         })?;
-        row("LB changes with them", &|kind| {
-            kind.lb_changes().to_string()
-        })?;
-        for (change, name) in [
-            (Change::Rebinding, "silent rebinding"),
-            (Change::NewSocket, "new socket"),
-        ] {
+        row("LB changes with them", &|kind| kind.lb_changes().to_string())?;
+        for (change, name) in
+            [(Change::Rebinding, "silent rebinding"), (Change::NewSocket, "new socket")]
+        {
             let mut title = String::new();
             write!(title, "gap after a {name}, ms, p50 / p99")?;
             row(&title, &|_| String::new())?;
-            row("  client to node", &|kind| {
-                gap(kind.of(change).map(|gap| gap.up))
-            })?;
-            row("  node to client", &|kind| {
-                gap(kind.of(change).map(|gap| gap.down))
-            })?;
+            row("  client to node", &|kind| gap(kind.of(change).map(|gap| gap.up)))?;
+            row("  node to client", &|kind| gap(kind.of(change).map(|gap| gap.down)))?;
             row("  of which: until the client's next STUN check", &|kind| {
                 gap(kind.of(change).filter_map(|gap| gap.check))
             })?;
-            row(
-                "  of which: ours, the network's and the media's pace",
-                &|kind| {
-                    gap(kind
-                        .of(change)
-                        .filter_map(|gap| Some(gap.up.max(gap.down).saturating_sub(gap.check?))))
-                },
-            )?;
+            row("  of which: ours, the network's and the media's pace", &|kind| {
+                gap(kind
+                    .of(change)
+                    .filter_map(|gap| Some(gap.up.max(gap.down).saturating_sub(gap.check?))))
+            })?;
         }
-        row("sent later than 100 ms after recovery", &|kind| {
-            kind.losses.judged.to_string()
-        })?;
+        row("sent later than 100 ms after recovery", &|kind| kind.losses.judged.to_string())?;
         row("  of these lost", &|kind| kind.losses.lost.to_string())?;
         row("sessions lost", &|kind| kind.lost.to_string())?;
         row("media from a wrong node (judged by the clients)", &|kind| {
             kind.wrong_node.to_string()
         })?;
-        row("datagrams misrouted (judged by the nodes)", &|kind| {
-            kind.misrouted.to_string()
-        })
+        row("datagrams misrouted (judged by the nodes)", &|kind| kind.misrouted.to_string())
     }
 }

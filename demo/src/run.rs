@@ -123,17 +123,9 @@ impl Demo {
     /// # Errors
     /// [`DemoError`].
     pub async fn start(options: Options) -> Result<Self, DemoError> {
-        let shape = Shape {
-            vip: options.vip,
-            nodes: options.nodes,
-            ..Shape::default()
-        };
+        let shape = Shape { vip: options.vip, nodes: options.nodes, ..Shape::default() };
         let system = Arc::new(System::start(&shape).await?);
-        Ok(Self {
-            system,
-            progress: Arc::default(),
-            options,
-        })
+        Ok(Self { system, progress: Arc::default(), options })
     }
 
     /// Lets clients move about for the time that the options say. `show` gets a line each second.
@@ -171,10 +163,7 @@ impl Demo {
         }
         rtc_report.misrouted = self.misrouted(Some(sfu::metrics::Kind::Ice));
         wt_report.misrouted = self.misrouted(Some(sfu::metrics::Kind::Quic));
-        Ok(Report {
-            webrtc: rtc_report,
-            webtransport: wt_report,
-        })
+        Ok(Report { webrtc: rtc_report, webtransport: wt_report })
     }
 
     fn runner(&self, index: usize, deadline: Instant) -> Runner {
@@ -190,14 +179,10 @@ impl Demo {
     /// Datagrams that came to a node although their ID names another: the nodes' own count.
     fn misrouted(&self, kind: Option<sfu::metrics::Kind>) -> u64 {
         let kinds = [sfu::metrics::Kind::Ice, sfu::metrics::Kind::Quic];
-        let wanted = kinds
-            .into_iter()
-            .filter(|one| kind.is_none_or(|kind| kind == *one));
+        let wanted = kinds.into_iter().filter(|one| kind.is_none_or(|kind| kind == *one));
         wanted
             .flat_map(|kind| {
-                self.system
-                    .nodes()
-                    .map(move |node| node.metrics().misrouted_count(kind))
+                self.system.nodes().map(move |node| node.metrics().misrouted_count(kind))
             })
             .sum()
     }
@@ -233,11 +218,7 @@ impl Runner {
         let first = WebRtcClient::join(node, vip, &room, WebRtcOptions::new(number(0))).await?;
         let second = WebRtcClient::join(node, vip, &room, WebRtcOptions::new(number(1))).await?;
         let pair = [first, second];
-        let mut outcome = Outcome {
-            sessions: 2,
-            changes: vec![0; 2],
-            ..Outcome::default()
-        };
+        let mut outcome = Outcome { sessions: 2, changes: vec![0; 2], ..Outcome::default() };
         if !self.connected(&pair).await {
             outcome.lost = 2;
             return Ok(outcome);
@@ -251,11 +232,7 @@ impl Runner {
                 break;
             }
             // First, second, second, first: each has both kinds of changes in every four turns.
-            let (mover, peer) = if turn % 4 == 0 || turn % 4 == 3 {
-                (0, 1)
-            } else {
-                (1, 0)
-            };
+            let (mover, peer) = if turn % 4 == 0 || turn % 4 == 3 { (0, 1) } else { (1, 0) };
             let change = Change::nth(turn);
             calm.extend(Calm::between(recovered, Instant::now()));
             let gap = self.counted(&self.progress.webrtc_changes, async {
@@ -293,11 +270,7 @@ impl Runner {
         let now = Instant::now();
         for (client, peer) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
             let ready = client.log().wait_connected(PATIENCE).await
-                && client
-                    .log()
-                    .wait_media(PATIENCE, peer.number(), now)
-                    .await
-                    .is_some();
+                && client.log().wait_media(PATIENCE, peer.number(), now).await.is_some();
             if !ready {
                 return false;
             }
@@ -327,13 +300,7 @@ impl Runner {
             return Ok(None);
         };
         let lb_after = switch.place(mover.local_addr()).map(|place| place.lb);
-        let check = mover
-            .log()
-            .read()
-            .checks
-            .iter()
-            .find(|check| **check >= changed)
-            .copied();
+        let check = mover.log().read().checks.iter().find(|check| **check >= changed).copied();
         Ok(Some(Gap {
             change,
             lb_changed: lb_before != lb_after,
@@ -348,23 +315,11 @@ impl Runner {
         let number = u32::try_from(1_000 + self.index).unwrap_or(u32::MAX);
         let offer = webtransport_offer(self.signalling()?, "demo").await?;
         // Half of the hellos take two datagrams, as browsers' do.
-        let options = WebTransportOptions {
-            number,
-            post_quantum: self.index.is_multiple_of(2),
-        };
+        let options = WebTransportOptions { number, post_quantum: self.index.is_multiple_of(2) };
         let client = WebTransportClient::connect(self.system.vip(), &offer, options).await?;
-        let mut outcome = Outcome {
-            sessions: 1,
-            changes: vec![0],
-            ..Outcome::default()
-        };
+        let mut outcome = Outcome { sessions: 1, changes: vec![0], ..Outcome::default() };
         let now = Instant::now();
-        if client
-            .log()
-            .wait_media(PATIENCE, number, now)
-            .await
-            .is_none()
-        {
+        if client.log().wait_media(PATIENCE, number, now).await.is_none() {
             outcome.lost = 1;
             return Ok(outcome);
         }
@@ -416,19 +371,13 @@ impl Runner {
             Change::Rebinding => drop(switch.rebind(client.local_addr()?)?),
             Change::NewSocket => drop(client.new_socket()?),
         }
-        let echo = client
-            .log()
-            .wait_media(PATIENCE, client.number(), changed)
-            .await;
+        let echo = client.log().wait_media(PATIENCE, client.number(), changed).await;
         let Some(echo) = echo else { return Ok(None) };
         let lb_after = switch.place(client.local_addr()?).map(|place| place.lb);
         Ok(Some(Gap {
             change,
             lb_changed: lb_before != lb_after,
-            up: echo
-                .at_node
-                .unwrap_or(echo.at)
-                .saturating_duration_since(changed),
+            up: echo.at_node.unwrap_or(echo.at).saturating_duration_since(changed),
             down: echo.at - changed,
             check: None,
         }))
@@ -446,11 +395,7 @@ impl Runner {
 /// Datagrams that another node put its name on, or none.
 fn wrong_node(log: &Log, name: &str) -> u64 {
     let record = log.read();
-    let others = record
-        .nodes
-        .iter()
-        .filter(|(node, _)| *node != name)
-        .map(|(_, count)| count);
+    let others = record.nodes.iter().filter(|(node, _)| *node != name).map(|(_, count)| count);
     others.sum::<u64>() + record.unnamed
 }
 

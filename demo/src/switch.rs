@@ -82,18 +82,9 @@ impl Switch {
     /// # Errors
     /// Those of the system, most likely that the VIP is in use.
     pub fn start(vip: SocketAddr, lbs: &[SocketAddr]) -> io::Result<Self> {
-        let lbs = lbs
-            .iter()
-            .map(|&address| Lb { address, up: true })
-            .collect();
-        let state = Mutex::new(State {
-            lbs,
-            clients: HashMap::new(),
-        });
-        let shared = Arc::new(Shared {
-            vip: socket(vip)?,
-            state,
-        });
+        let lbs = lbs.iter().map(|&address| Lb { address, up: true }).collect();
+        let state = Mutex::new(State { lbs, clients: HashMap::new() });
+        let shared = Arc::new(Shared { vip: socket(vip)?, state });
         let task = tokio::spawn(uplink(shared.clone())).abort_handle();
         Ok(Self { shared, task })
     }
@@ -173,11 +164,7 @@ impl Shared {
     ) -> io::Result<Option<(Arc<UdpSocket>, SocketAddr)>> {
         let now = time::Instant::now();
         let known = self.state().clients.contains_key(&client);
-        let fresh = if known {
-            None
-        } else {
-            Some(open(self, client)?)
-        };
+        let fresh = if known { None } else { Some(open(self, client)?) };
         let mut state = self.state();
         if let Some(fresh) = fresh {
             state.make_room(now);
@@ -188,9 +175,7 @@ impl Shared {
         };
         mapping.used = now;
         let (socket, external) = (mapping.socket.clone(), mapping.external);
-        Ok(state
-            .choose(external)
-            .map(|lb| (socket, state.lbs[lb].address)))
+        Ok(state.choose(external).map(|lb| (socket, state.lbs[lb].address)))
     }
 }
 
@@ -207,8 +192,7 @@ impl State {
         if self.clients.len() < CLIENTS_MAX {
             return;
         }
-        self.clients
-            .retain(|_, mapping| now.duration_since(mapping.used) < IDLE);
+        self.clients.retain(|_, mapping| now.duration_since(mapping.used) < IDLE);
         if self.clients.len() >= CLIENTS_MAX
             && let Some(oldest) = self
                 .clients
@@ -227,12 +211,7 @@ fn open(shared: &Arc<Shared>, client: SocketAddr) -> io::Result<Mapping> {
     let socket = Arc::new(socket(SocketAddr::new(lb.ip(), 0))?);
     let external = socket.local_addr()?;
     let downlink = tokio::spawn(downlink(shared.clone(), socket.clone(), client)).abort_handle();
-    Ok(Mapping {
-        socket,
-        external,
-        used: time::Instant::now(),
-        downlink,
-    })
+    Ok(Mapping { socket, external, used: time::Instant::now(), downlink })
 }
 
 async fn uplink(shared: Arc<Shared>) {
@@ -263,11 +242,7 @@ async fn downlink(shared: Arc<Shared>, socket: Arc<UdpSocket>, client: SocketAdd
 }
 
 fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     let _clamped = socket.set_recv_buffer_size(KERNEL_BUFFER);
     let _clamped = socket.set_send_buffer_size(KERNEL_BUFFER);

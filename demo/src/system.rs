@@ -39,12 +39,7 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self {
-            vip: (Ipv4Addr::LOCALHOST, 0).into(),
-            lbs: 2,
-            nodes: 3,
-            ice_key: true,
-        }
+        Self { vip: (Ipv4Addr::LOCALHOST, 0).into(), lbs: 2, nodes: 3, ice_key: true }
     }
 }
 
@@ -154,10 +149,7 @@ impl System {
             getrandom::fill(&mut key).expect("the system has random bytes");
             key
         };
-        let keys = FleetKeys {
-            reset: random(),
-            token: random(),
-        };
+        let keys = FleetKeys { reset: random(), token: random() };
         let half = |key: [u8; KEY_LEN]| *key.first_chunk::<16>().expect("16 of 32 bytes");
 
         // Nodes' addresses are in the fleet, which they must know: sockets first.
@@ -189,16 +181,9 @@ impl System {
 
         let mut running = Vec::new();
         for (index, socket) in sockets.into_iter().enumerate() {
-            running.push(Some(
-                start_node(index, loopback, vip, &fleet, keys, socket).await?,
-            ));
+            running.push(Some(start_node(index, loopback, vip, &fleet, keys, socket).await?));
         }
-        Ok(Self {
-            fleet,
-            switch,
-            lbs,
-            nodes: running,
-        })
+        Ok(Self { fleet, switch, lbs, nodes: running })
     }
 
     /// What is in front of the LBs.
@@ -230,18 +215,12 @@ impl System {
     /// An LB that is running.
     #[must_use]
     pub fn lb(&self, index: usize) -> Option<&LoadBalancer> {
-        self.lbs
-            .get(index)?
-            .running
-            .as_ref()
-            .map(|running| &*running.lb)
+        self.lbs.get(index)?.running.as_ref().map(|running| &*running.lb)
     }
 
     /// Where each running LB serves health and metrics.
     pub fn lb_admins(&self) -> impl Iterator<Item = SocketAddr> {
-        self.lbs
-            .iter()
-            .filter_map(|lb| lb.running.as_ref().map(|running| running.admin))
+        self.lbs.iter().filter_map(|lb| lb.running.as_ref().map(|running| running.admin))
     }
 
     /// Stops an LB; the switch sends its clients to the others.
@@ -339,22 +318,11 @@ impl Lb {
         let any = SocketAddr::new(loopback, 0);
         let config = Config {
             name: format!("lb-{}", index + 1),
-            io: lb::config::Io {
-                workers: 1,
-                tunnel: any,
-                ..lb::config::Io::default()
-            },
-            limits: lb::config::Limits {
-                flows: 65_536,
-                flow_idle: Duration::from_secs(60),
-            },
+            io: lb::config::Io { workers: 1, tunnel: any, ..lb::config::Io::default() },
+            limits: lb::config::Limits { flows: 65_536, flow_idle: Duration::from_secs(60) },
             ..Config::listening_on(any)
         };
-        let mut this = Self {
-            config,
-            listen: any,
-            running: None,
-        };
+        let mut this = Self { config, listen: any, running: None };
         this.run(index, fleet).await?;
         Ok(this)
     }
@@ -370,9 +338,7 @@ impl Lb {
         let listener = TcpListener::bind((self.listen.ip(), 0))
             .await
             .map_err(io_error(format!("the admin endpoint of LB {}", index + 1)))?;
-        let admin = listener
-            .local_addr()
-            .map_err(io_error("an admin endpoint"))?;
+        let admin = listener.local_addr().map_err(io_error("an admin endpoint"))?;
         let mut admin_task = JoinSet::new();
         let serving = Admin::new(lb.clone()).serve(listener);
         admin_task.spawn(async {
@@ -380,11 +346,7 @@ impl Lb {
                 tracing::error!("an admin endpoint has ended: {problem}");
             }
         });
-        self.running = Some(Running {
-            lb,
-            admin,
-            admin_task,
-        });
+        self.running = Some(Running { lb, admin, admin_task });
         Ok(())
     }
 }

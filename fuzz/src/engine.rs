@@ -164,7 +164,8 @@ impl World {
 
     fn new() -> Self {
         let listeners = ["192.0.2.1:4433", "0.0.0.0:4433", "[::]:4433"].map(kit::address);
-        let tuple = |client: &str, vip: &str| FiveTuple::new(kit::address(client), kit::address(vip));
+        let tuple =
+            |client: &str, vip: &str| FiveTuple::new(kit::address(client), kit::address(vip));
         let mut senders: Vec<_> = SERVERS.map(|(_, _, at)| kit::address(at)).to_vec();
         senders.push(kit::address("10.0.0.1:20001"));
         senders.push(kit::address("10.9.9.9:9"));

@@ -41,10 +41,7 @@ impl Admin {
     /// An endpoint for a running LB.
     #[must_use]
     pub fn new(lb: Arc<LoadBalancer>) -> Self {
-        Self {
-            lb,
-            leaving: Arc::default(),
-        }
+        Self { lb, leaving: Arc::default() }
     }
 
     /// From now on `/readyz` says no, so that nothing new is sent here.
@@ -86,10 +83,7 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    (
-        [(CONTENT_TYPE, exposition::CONTENT_TYPE)],
-        render(&admin.lb),
-    )
+    ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], render(&admin.lb))
 }
 
 fn render(lb: &LoadBalancer) -> String {
@@ -101,72 +95,49 @@ fn render(lb: &LoadBalancer) -> String {
     for &direction in Direction::ALL {
         for &class in ClassLabel::ALL {
             let labels = [("direction", direction.label()), ("class", class.label())];
-            family = family.sample(
-                &labels,
-                sum(&|counters| counters.datagrams(direction, class)),
-            );
+            family = family.sample(&labels, sum(&|counters| counters.datagrams(direction, class)));
         }
     }
-    out.counter(
-        "onevip_lb_bytes_total",
-        "Bytes of those datagrams, without tunnel headers.",
-    )
-    .samples("direction", Direction::ALL, |&&direction| {
-        (
-            direction.label(),
-            sum(&|counters| counters.bytes(direction)),
-        )
-    });
-    out.counter(
-        "onevip_lb_verdicts_total",
-        "What became of each datagram received.",
-    )
-    .samples("verdict", VerdictLabel::ALL, |&&verdict| {
-        (verdict.label(), sum(&|counters| counters.verdicts(verdict)))
-    });
-    out.counter(
-        "onevip_lb_routes_total",
-        "What decided where a client's datagram went.",
-    )
-    .samples("by", Route::ALL, |&&by| {
-        (by.label(), sum(&|counters| counters.routes(by)))
-    });
-    out.counter(
-        "onevip_lb_drops_total",
-        "Why datagrams were dropped, or a flow was refused.",
-    )
-    .samples("reason", DropReason::ALL, |&&reason| {
-        (reason.label(), sum(&|counters| counters.drops(reason)))
-    });
-    out.counter(
-        "onevip_lb_flow_moves_total",
-        "Flows bound to another backend than before.",
-    )
-    .sample(&[], sum(&|counters| counters.flow_moves()));
-    out.counter(
-        "onevip_lb_evictions_total",
-        "Entries that made room in a full table.",
-    )
-    .samples("table", TableLabel::ALL, |&&table| {
-        (table.label(), sum(&|counters| counters.evictions(table)))
-    });
+    out.counter("onevip_lb_bytes_total", "Bytes of those datagrams, without tunnel headers.")
+        .samples("direction", Direction::ALL, |&&direction| {
+            (direction.label(), sum(&|counters| counters.bytes(direction)))
+        });
+    out.counter("onevip_lb_verdicts_total", "What became of each datagram received.").samples(
+        "verdict",
+        VerdictLabel::ALL,
+        |&&verdict| (verdict.label(), sum(&|counters| counters.verdicts(verdict))),
+    );
+    out.counter("onevip_lb_routes_total", "What decided where a client's datagram went.").samples(
+        "by",
+        Route::ALL,
+        |&&by| (by.label(), sum(&|counters| counters.routes(by))),
+    );
+    out.counter("onevip_lb_drops_total", "Why datagrams were dropped, or a flow was refused.")
+        .samples("reason", DropReason::ALL, |&&reason| {
+            (reason.label(), sum(&|counters| counters.drops(reason)))
+        });
+    out.counter("onevip_lb_flow_moves_total", "Flows bound to another backend than before.")
+        .sample(&[], sum(&|counters| counters.flow_moves()));
+    out.counter("onevip_lb_evictions_total", "Entries that made room in a full table.").samples(
+        "table",
+        TableLabel::ALL,
+        |&&table| (table.label(), sum(&|counters| counters.evictions(table))),
+    );
     let entries = |table| sum(&|counters: &Counters| counters.entries(table));
-    out.gauge("onevip_lb_flows", "Flows now.")
-        .sample(&[], entries(TableLabel::Flows));
-    out.gauge("onevip_lb_entries", "Entries of each bounded table now.")
-        .samples("table", TableLabel::ALL, |&&table| {
-            (table.label(), entries(table))
-        });
-    out.gauge(
-        "onevip_lb_fleet_revision",
-        "The fleet's revision that all workers decide by.",
-    )
-    .sample(&[], lb.revision());
+    out.gauge("onevip_lb_flows", "Flows now.").sample(&[], entries(TableLabel::Flows));
+    out.gauge("onevip_lb_entries", "Entries of each bounded table now.").samples(
+        "table",
+        TableLabel::ALL,
+        |&&table| (table.label(), entries(table)),
+    );
+    out.gauge("onevip_lb_fleet_revision", "The fleet's revision that all workers decide by.")
+        .sample(&[], lb.revision());
     let table = lb.table();
-    out.gauge("onevip_lb_node_up", "Whether the node is up, by the fleet.")
-        .samples("node", &table.fleet().nodes, |node| {
-            (node.id.as_str(), (node.state != fleet::State::Down).into())
-        });
+    out.gauge("onevip_lb_node_up", "Whether the node is up, by the fleet.").samples(
+        "node",
+        &table.fleet().nodes,
+        |node| (node.id.as_str(), (node.state != fleet::State::Down).into()),
+    );
     out.render()
 }
 

@@ -117,21 +117,11 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
         if evicting {
             self.remove_slot(self.oldest);
         }
-        let slot = self.occupy(Slot {
-            key,
-            value,
-            at: now,
-            newer: NONE,
-            older: NONE,
-        });
+        let slot = self.occupy(Slot { key, value, at: now, newer: NONE, older: NONE });
         self.link_newest(slot);
         self.index_slot(slot);
         self.len += 1;
-        if evicting {
-            Inserted::Evicting
-        } else {
-            Inserted::Added
-        }
+        if evicting { Inserted::Evicting } else { Inserted::Added }
     }
 
     pub(crate) fn remove(&mut self, key: &K) {
@@ -153,9 +143,7 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
 
     /// The longest unused entry, and when it was used.
     pub(crate) fn oldest(&self) -> Option<(&K, &V, Tick)> {
-        self.slots
-            .get(self.oldest as usize)
-            .map(|slot| (&slot.key, &slot.value, slot.at))
+        self.slots.get(self.oldest as usize).map(|slot| (&slot.key, &slot.value, slot.at))
     }
 
     /// When the longest unused entry was used.
@@ -175,19 +163,13 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
 
     // Index: linear probing over (hash, slot) words.
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the low half of the hash is meant"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half of the hash is meant")]
     fn hash(&self, key: &K) -> u32 {
         self.hasher.hash_one(key) as u32
     }
 
     /// The key's bucket and slot.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "words are taken apart into halves"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "words are taken apart into halves")]
     fn find(&self, key: &K) -> Option<(usize, u32)> {
         let hash = self.hash(key);
         let mut bucket = hash as usize & self.mask;
@@ -237,10 +219,7 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
     // Slots and their list.
 
     /// Stores an entry in a freed slot, or in the next one that was never used.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "CAPACITY_MAX is far below 2^32"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "CAPACITY_MAX is far below 2^32")]
     fn occupy(&mut self, entry: Slot<K, V>) -> u32 {
         if self.free == NONE {
             self.slots.push(entry);
@@ -312,10 +291,7 @@ mod tests {
 
     /// Ticks a second apart, so that every use counts for the order.
     fn ticks() -> impl Iterator<Item = Tick> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "any instant will do as a beginning"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "any instant will do as a beginning")]
         let start = Instant::now();
         let clock = Clock::starting_at(start);
         (0..).map(move |second| clock.tick(start + Duration::from_secs(second)))
@@ -434,11 +410,7 @@ mod tests {
         }
         for key in 0..64 {
             let expected = (key % 3 != 0).then_some(key);
-            assert_eq!(
-                map.peek(&Clash(key)).map(|(value, _)| *value),
-                expected,
-                "{key}"
-            );
+            assert_eq!(map.peek(&Clash(key)).map(|(value, _)| *value), expected, "{key}");
         }
     }
 }

@@ -34,10 +34,7 @@ impl Clock {
         Self { start }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "ticks are modulo 2^32 by definition"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "ticks are modulo 2^32 by definition")]
     pub(crate) fn tick(&self, now: Instant) -> Tick {
         Tick(now.saturating_duration_since(self.start).as_millis() as u32)
     }

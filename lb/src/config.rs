@@ -151,19 +151,13 @@ impl Default for Quic {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            flows: 1_000_000,
-            flow_idle: Duration::from_secs(60),
-        }
+        Self { flows: 1_000_000, flow_idle: Duration::from_secs(60) }
     }
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self {
-            listen: (Ipv4Addr::LOCALHOST, 9090).into(),
-            drain: Duration::ZERO,
-        }
+        Self { listen: (Ipv4Addr::LOCALHOST, 9090).into(), drain: Duration::ZERO }
     }
 }
 
@@ -174,15 +168,8 @@ impl Config {
     pub fn listening_on(address: SocketAddr) -> Self {
         Self {
             name: defaults::name(),
-            listen: Listen {
-                udp: vec![address],
-                tcp: Vec::new(),
-            },
-            fleet: FleetSource {
-                source: SourceKind::File,
-                path: None,
-                probe: None,
-            },
+            listen: Listen { udp: vec![address], tcp: Vec::new() },
+            fleet: FleetSource { source: SourceKind::File, path: None, probe: None },
             io: Io::default(),
             quic: Quic::default(),
             limits: Limits::default(),
@@ -206,10 +193,7 @@ impl Config {
     fn check(&self, file: &Path) -> Result<(), FileError> {
         let wrong = |key: &str, problem: String| Err(FileError::at_key(file, key, problem));
         if self.listen.udp.is_empty() {
-            return wrong(
-                "listen.udp",
-                "there must be at least one address".to_owned(),
-            );
+            return wrong("listen.udp", "there must be at least one address".to_owned());
         }
         for (index, address) in self.listen.udp.iter().enumerate() {
             if self.listen.udp[..index].contains(address) && address.port() != 0 {
@@ -217,17 +201,11 @@ impl Config {
             }
         }
         if !self.listen.tcp.is_empty() {
-            return wrong(
-                "listen.tcp",
-                "ICE-TCP is not available in this version".to_owned(),
-            );
+            return wrong("listen.tcp", "ICE-TCP is not available in this version".to_owned());
         }
         match self.fleet.source {
             SourceKind::File if self.fleet.path.is_none() => {
-                return wrong(
-                    "fleet.path",
-                    "is missing; source \"file\" needs it".to_owned(),
-                );
+                return wrong("fleet.path", "is missing; source \"file\" needs it".to_owned());
             }
             SourceKind::File => {}
             SourceKind::Etcd => {
@@ -243,10 +221,7 @@ impl Config {
             return wrong("limits.flows", "must be at least 1".to_owned());
         }
         if self.limits.flow_idle < Duration::from_secs(1) || self.limits.flow_idle > AGE_MAX {
-            return wrong(
-                "limits.flow_idle",
-                "must be between 1 s and 24 h".to_owned(),
-            );
+            return wrong("limits.flow_idle", "must be between 1 s and 24 h".to_owned());
         }
         Ok(())
     }

@@ -4,10 +4,7 @@
 //! the same addresses (`SO_REUSEPORT`, the kernel spreads 5-tuples over them), its own engine and
 //! its own counters. What changes at run time reaches them as a [`worker::Command`].
 
-#![expect(
-    unsafe_code,
-    reason = "system calls; nothing else in this crate may be unsafe"
-)]
+#![expect(unsafe_code, reason = "system calls; nothing else in this crate may be unsafe")]
 #![expect(
     clippy::cast_possible_truncation,
     reason = "C's constants and the lengths of its structs, all small, in the types that C gives them"

@@ -134,8 +134,7 @@ impl Engine {
     /// Decides about a datagram that a client sent to one of the VIP's addresses.
     pub fn from_client(&mut self, now: Instant, tuple: &FiveTuple, datagram: &[u8]) -> Verdict {
         let class = classify(datagram);
-        self.counters
-            .received(Direction::Client, class.into(), datagram.len());
+        self.counters.received(Direction::Client, class.into(), datagram.len());
         let now = self.clock.tick(now);
         self.expire(now, EXPIRED_PER_DATAGRAM);
         let verdict = match class {
@@ -245,11 +244,9 @@ impl Engine {
         let found = self.table.backend(backend).ok_or(gone)?;
         match found.state {
             State::Down => Err(DropReason::NodeDown),
-            State::Serving | State::Draining => Ok(Destination {
-                backend,
-                address: found.address,
-                by,
-            }),
+            State::Serving | State::Draining => {
+                Ok(Destination { backend, address: found.address, by })
+            }
         }
     }
 }

@@ -76,11 +76,7 @@ pub fn supported(config: &Config, fleet: &Fleet) -> Result<(), Unsupported> {
         }
         if !tunnel.ip().is_unspecified() && tunnel.is_ipv4() != node.address.is_ipv4() {
             let address = node.address;
-            return Err(Unsupported::OtherIpVersion {
-                node: name(),
-                address,
-                tunnel,
-            });
+            return Err(Unsupported::OtherIpVersion { node: name(), address, tunnel });
         }
     }
     Ok(())
@@ -118,11 +114,7 @@ impl LoadBalancer {
                 Ok(driver::spawn(number, engine, sockets)?)
             })
             .collect::<Result<Vec<_>, StartError>>()?;
-        Ok(Self {
-            workers,
-            listeners,
-            current: Mutex::new(table),
-        })
+        Ok(Self { workers, listeners, current: Mutex::new(table) })
     }
 
     /// The addresses clients send to, with ports that the system chose filled in.
@@ -163,10 +155,7 @@ impl LoadBalancer {
     /// The revision that every worker decides by: the lowest of theirs.
     #[must_use]
     pub fn revision(&self) -> u64 {
-        self.counters()
-            .map(|counters| counters.fleet_revision().value())
-            .min()
-            .unwrap_or(0)
+        self.counters().map(|counters| counters.fleet_revision().value()).min().unwrap_or(0)
     }
 
     /// Each worker's counters.
@@ -211,10 +200,7 @@ fn open_sockets(
         .iter()
         .map(|&address| Ok((address, driver::open_listener(address)?)))
         .collect::<Result<_, SocketError>>()?;
-    Ok(Sockets {
-        listeners,
-        tunnels: driver::open_tunnels(config.io.tunnel, worker)?,
-    })
+    Ok(Sockets { listeners, tunnels: driver::open_tunnels(config.io.tunnel, worker)? })
 }
 
 /// Keys the tables of this process; nobody else needs to know it.
@@ -227,10 +213,7 @@ fn random_seed() -> [u8; 16] {
     seed
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an engine's time begins when its driver starts"
-)]
+#[expect(clippy::disallowed_methods, reason = "an engine's time begins when its driver starts")]
 fn now() -> Instant {
     Instant::now()
 }

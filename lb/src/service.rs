@@ -77,10 +77,8 @@ pub fn load(file: &Path) -> Result<(Config, FleetFile, Fleet, Vec<Warning>), Ser
     let config = Config::read(file)?;
     let path = config.fleet.path.clone().unwrap_or_default();
     let (fleet_file, fleet, warnings) = FleetFile::open(&path)?;
-    supported(&config, &fleet).map_err(|problem| ServiceError::Unsupported {
-        file: path,
-        problem,
-    })?;
+    supported(&config, &fleet)
+        .map_err(|problem| ServiceError::Unsupported { file: path, problem })?;
     Ok((config, fleet_file, fleet, warnings))
 }
 
@@ -94,24 +92,12 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
         warn!("{}: {warning}", fleet_file.path().display());
     }
     let address = config.admin.listen;
-    let admin_listener =
-        TcpListener::bind(address)
-            .await
-            .map_err(|source| ServiceError::Admin {
-                file: file.to_owned(),
-                address,
-                source,
-            })?;
-    let lb = LoadBalancer::start(&config, fleet).map_err(|problem| ServiceError::Start {
-        file: file.to_owned(),
-        problem,
-    })?;
-    let service = Service {
-        file: file.to_owned(),
-        config,
-        fleet_file,
-        lb: Arc::new(lb),
-    };
+    let admin_listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ServiceError::Admin { file: file.to_owned(), address, source })?;
+    let lb = LoadBalancer::start(&config, fleet)
+        .map_err(|problem| ServiceError::Start { file: file.to_owned(), problem })?;
+    let service = Service { file: file.to_owned(), config, fleet_file, lb: Arc::new(lb) };
     service.serve(admin_listener).await
 }
 
@@ -185,10 +171,7 @@ impl Service {
             Err(problem) => return error!("{problem}; the configuration in use is kept"),
         };
         for key in needs_restart(&self.config, &new) {
-            warn!(
-                "{}: {key} has changed, which takes a restart",
-                self.file.display()
-            );
+            warn!("{}: {key} has changed, which takes a restart", self.file.display());
         }
         self.config.quic = new.quic;
         self.config.limits.flow_idle = new.limits.flow_idle;
@@ -219,10 +202,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("limits.flows", old.limits.flows != new.limits.flows),
         ("admin.listen", old.admin.listen != new.admin.listen),
     ];
-    changed
-        .into_iter()
-        .filter_map(|(key, changed)| changed.then_some(key))
-        .collect()
+    changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
 }
 
 struct Signals {

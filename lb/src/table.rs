@@ -95,37 +95,19 @@ impl Table {
                 continue;
             };
             by_address.insert(address.unwrap_or(node.address), backend);
-            sessions
-                .entry(session.ufrag.as_bytes().into())
-                .or_default()
-                .push(SessionEntry {
-                    client_ufrag: session
-                        .client_ufrag
-                        .as_ref()
-                        .map(|ufrag| ufrag.as_bytes().into()),
-                    backend,
-                });
+            sessions.entry(session.ufrag.as_bytes().into()).or_default().push(SessionEntry {
+                client_ufrag: session.client_ufrag.as_ref().map(|ufrag| ufrag.as_bytes().into()),
+                backend,
+            });
         }
-        by_address.extend(
-            nodes
-                .clone()
-                .filter_map(|(index, node)| Some((node.address, own(index)?))),
-        );
+        by_address
+            .extend(nodes.clone().filter_map(|(index, node)| Some((node.address, own(index)?))));
         let candidates = nodes
             .filter(|(_, node)| node.state == State::Serving && node.serves.quic)
             .filter_map(|(index, node)| Some((&node.id, node.weight, own(index)?)));
         let quic = Ring::new(fleet.hash_key, candidates);
         let configs = fleet.configs();
-        Self {
-            revision,
-            fleet,
-            configs,
-            backends,
-            by_server_id,
-            by_address,
-            sessions,
-            quic,
-        }
+        Self { revision, fleet, configs, backends, by_server_id, by_address, sessions, quic }
     }
 
     /// The number of this state; grows with every change.
@@ -144,9 +126,7 @@ impl Table {
     #[must_use]
     pub fn backend(&self, backend: BackendRef) -> Option<&Backend> {
         let slot = self.backends.slots.get(backend.slot as usize)?;
-        slot.backend
-            .as_ref()
-            .filter(|_| slot.generation == backend.generation)
+        slot.backend.as_ref().filter(|_| slot.generation == backend.generation)
     }
 
     /// The name of a backend's node.
@@ -157,44 +137,30 @@ impl Table {
 
     /// The node that a connection ID names; `cid` may run on into the packet.
     pub(crate) fn named_by_cid(&self, cid: &[u8]) -> Option<BackendRef> {
-        self.by_server_id
-            .get(&self.configs.server_id(cid).ok()?)
-            .copied()
+        self.by_server_id.get(&self.configs.server_id(cid).ok()?).copied()
     }
 
     /// The node that a host name's leftmost label names.
     pub(crate) fn named_by_server_name(&self, name: &[u8]) -> Option<BackendRef> {
         let id = carrier::decode_server_name(name)?;
-        self.by_server_id
-            .get(&self.configs.server_id_exact(&id).ok()?)
-            .copied()
+        self.by_server_id.get(&self.configs.server_id_exact(&id).ok()?).copied()
     }
 
     /// The node that a ufrag names, and the key that verifies its requests where there is one.
     pub(crate) fn named_by_ufrag(&self, ufrag: &[u8]) -> Option<(BackendRef, Option<&IceKey>)> {
         let id = carrier::decode_ufrag(ufrag)?;
-        let backend = *self
-            .by_server_id
-            .get(&self.configs.server_id_exact(&id).ok()?)?;
+        let backend = *self.by_server_id.get(&self.configs.server_id_exact(&id).ok()?)?;
         let config = self.configs.of(&id).ok()?.id();
-        let routing = self
-            .fleet
-            .routing
-            .iter()
-            .find(|routing| routing.config.id() == config);
-        Some((
-            backend,
-            routing.and_then(|routing| routing.ice_key.as_ref()),
-        ))
+        let routing = self.fleet.routing.iter().find(|routing| routing.config.id() == config);
+        Some((backend, routing.and_then(|routing| routing.ice_key.as_ref())))
     }
 
     /// The backend of a registered session: the one registered for both ufrags before the one
     /// registered for the SFU's alone.
     pub(crate) fn session(&self, username: &IceUsername<'_>) -> Option<BackendRef> {
         let entries = self.sessions.get(username.server)?;
-        let both = entries
-            .iter()
-            .find(|entry| entry.client_ufrag.as_deref() == Some(username.client));
+        let both =
+            entries.iter().find(|entry| entry.client_ufrag.as_deref() == Some(username.client));
         let alone = || entries.iter().find(|entry| entry.client_ufrag.is_none());
         both.or_else(alone).map(|entry| entry.backend)
     }
@@ -224,10 +190,7 @@ impl Backends {
             .map(|previous| previous.slots.as_slice())
             .unwrap_or_default()
             .iter()
-            .map(|slot| Slot {
-                generation: slot.generation,
-                backend: None,
-            })
+            .map(|slot| Slot { generation: slot.generation, backend: None })
             .collect();
         let mut by_key = HashMap::with_capacity_and_hasher(wanted.len(), RandomState::new());
         let mut fresh = Vec::new();
@@ -246,22 +209,13 @@ impl Backends {
                 vacant += 1;
             }
             if vacant == slots.len() {
-                slots.push(Slot {
-                    generation: 0,
-                    backend: None,
-                });
+                slots.push(Slot { generation: 0, backend: None });
             }
             let slot = &mut slots[vacant];
             slot.generation = slot.generation.wrapping_add(1);
             slot.backend = Some(backend);
             let slot_number = u32::try_from(vacant).expect("a fleet of 4 billion backends");
-            by_key.insert(
-                key,
-                BackendRef {
-                    slot: slot_number,
-                    generation: slot.generation,
-                },
-            );
+            by_key.insert(key, BackendRef { slot: slot_number, generation: slot.generation });
         }
         Self { slots, by_key }
     }
@@ -274,11 +228,7 @@ impl Backends {
 /// The backends of a fleet: one for each node, and one for each session address of its own.
 fn wanted(fleet: &Fleet) -> Vec<(BackendKey, Backend)> {
     let mut seen = BTreeSet::new();
-    let nodes = fleet
-        .nodes
-        .iter()
-        .enumerate()
-        .map(|(index, node)| (index, None, node.address));
+    let nodes = fleet.nodes.iter().enumerate().map(|(index, node)| (index, None, node.address));
     let sessions = fleet.sessions.iter().filter_map(|session| {
         let address = session.address?;
         (address != fleet.nodes[session.node].address).then_some((
@@ -291,14 +241,7 @@ fn wanted(fleet: &Fleet) -> Vec<(BackendKey, Backend)> {
         .chain(sessions)
         .map(|(node, session, address)| {
             let state = fleet.nodes[node].state;
-            (
-                (fleet.nodes[node].id.clone(), session),
-                Backend {
-                    address,
-                    state,
-                    node,
-                },
-            )
+            ((fleet.nodes[node].id.clone(), session), Backend { address, state, node })
         })
         .filter(|(key, _)| seen.insert(key.clone()))
         .collect()
@@ -314,26 +257,11 @@ impl Ring {
         let candidates: Vec<_> = candidates.collect();
         let members: Vec<_> = candidates
             .iter()
-            .map(|(id, weight, _)| maglev::Member {
-                name: id.as_str().as_bytes(),
-                weight: *weight,
-            })
+            .map(|(id, weight, _)| maglev::Member { name: id.as_str().as_bytes(), weight: *weight })
             .collect();
         let mut slots = vec![maglev::EMPTY; maglev::table_len(members.len())];
-        maglev::fill(
-            &key,
-            &members,
-            &mut vec![maglev::Walk::default(); members.len()],
-            &mut slots,
-        );
-        let members = candidates
-            .into_iter()
-            .map(|(_, _, backend)| backend)
-            .collect();
-        Self {
-            key,
-            slots,
-            members,
-        }
+        maglev::fill(&key, &members, &mut vec![maglev::Walk::default(); members.len()], &mut slots);
+        let members = candidates.into_iter().map(|(_, _, backend)| backend).collect();
+        Self { key, slots, members }
     }
 }

@@ -132,28 +132,19 @@ pub struct Admin {
 
 impl Default for WebTransport {
     fn default() -> Self {
-        Self {
-            domain: "onevip.invalid".to_owned(),
-            certificate: None,
-            key: None,
-        }
+        Self { domain: "onevip.invalid".to_owned(), certificate: None, key: None }
     }
 }
 
 impl Default for Signalling {
     fn default() -> Self {
-        Self {
-            listen: (Ipv4Addr::LOCALHOST, 8080).into(),
-        }
+        Self { listen: (Ipv4Addr::LOCALHOST, 8080).into() }
     }
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self {
-            listen: (Ipv4Addr::LOCALHOST, 9091).into(),
-            drain: Duration::ZERO,
-        }
+        Self { listen: (Ipv4Addr::LOCALHOST, 9091).into(), drain: Duration::ZERO }
     }
 }
 
@@ -164,22 +155,14 @@ impl Config {
     /// One sentence naming the file and the key at fault.
     pub fn read(file: &Path) -> Result<Self, FileError> {
         let mut config: Self = toml_file::read(file)?;
-        config
-            .check()
-            .map_err(|(key, problem)| FileError::at_key(file, key, problem))?;
+        config.check().map_err(|(key, problem)| FileError::at_key(file, key, problem))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         config.fleet.path = folder.join(&config.fleet.path);
-        for path in [
-            &mut config.webtransport.certificate,
-            &mut config.webtransport.key,
-        ] {
+        for path in [&mut config.webtransport.certificate, &mut config.webtransport.key] {
             *path = path.take().map(|path| folder.join(path));
         }
         if config.ice.candidates.is_empty() {
-            config
-                .ice
-                .candidates
-                .extend(config.udp.as_ref().map(|udp| udp.listen));
+            config.ice.candidates.extend(config.udp.as_ref().map(|udp| udp.listen));
         }
         Ok(config)
     }
@@ -192,20 +175,10 @@ impl Config {
 
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
         if self.tunnel.is_none() && self.udp.is_none() {
-            return Err((
-                "tunnel",
-                "is missing; a node listens for LBs there, or under [udp]",
-            ));
+            return Err(("tunnel", "is missing; a node listens for LBs there, or under [udp]"));
         }
-        if self
-            .tunnel
-            .as_ref()
-            .is_some_and(|tunnel| tunnel.lbs.is_empty())
-        {
-            return Err((
-                "tunnel.lbs",
-                "must name the LBs, or no datagram is accepted",
-            ));
+        if self.tunnel.as_ref().is_some_and(|tunnel| tunnel.lbs.is_empty()) {
+            return Err(("tunnel.lbs", "must name the LBs, or no datagram is accepted"));
         }
         let plain = self.udp.as_ref().map(|udp| udp.listen);
         if self.ice.candidates.is_empty() && plain.is_none_or(|plain| plain.ip().is_unspecified()) {
@@ -214,22 +187,10 @@ impl Config {
                 "must name the VIP's addresses, which clients are told",
             ));
         }
-        if self
-            .ice
-            .candidates
-            .iter()
-            .any(|candidate| candidate.ip().is_unspecified())
-        {
-            return Err((
-                "ice.candidates",
-                "must be addresses that clients can send to",
-            ));
+        if self.ice.candidates.iter().any(|candidate| candidate.ip().is_unspecified()) {
+            return Err(("ice.candidates", "must be addresses that clients can send to"));
         }
-        if self
-            .fleet
-            .config
-            .is_some_and(|config| ConfigId::new(config).is_none())
-        {
+        if self.fleet.config.is_some_and(|config| ConfigId::new(config).is_none()) {
             return Err(("fleet.config", "must be 0 to 6"));
         }
         if self.webtransport.certificate.is_some() != self.webtransport.key.is_some() {

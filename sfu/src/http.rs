@@ -65,10 +65,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, exposition::CONTENT_TYPE)],
-        shared.expose(),
-    )
+    ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], shared.expose())
 }
 
 #[derive(Deserialize)]
@@ -83,10 +80,7 @@ async fn join(
     Query(query): Query<JoinQuery>,
     offer: String,
 ) -> Result<Response, Problem> {
-    let joined = shared
-        .webrtc
-        .join(room_name(&room)?, query.mirror, offer)
-        .await?;
+    let joined = shared.webrtc.join(room_name(&room)?, query.mirror, offer).await?;
     let headers = [
         (header::CONTENT_TYPE, SDP.to_owned()),
         (header::LOCATION, format!("/sessions/{}", joined.id)),
@@ -128,10 +122,7 @@ async fn webtransport(
 ) -> Result<Json<WebTransport>, Problem> {
     let room = room_name(&room)?;
     let host = format!("{}.{}", shared.identity.issue_label(), shared.domain);
-    let port = shared
-        .candidates
-        .first()
-        .map_or(443, std::net::SocketAddr::port);
+    let port = shared.candidates.first().map_or(443, std::net::SocketAddr::port);
     Ok(Json(WebTransport {
         url: format!("https://{host}:{port}/rooms/{room}"),
         addresses: shared.candidates.clone(),
@@ -140,8 +131,7 @@ async fn webtransport(
 }
 
 fn room_name(room: &str) -> Result<RoomName, Problem> {
-    room.parse()
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, &error))
+    room.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, &error))
 }
 
 /// A problem document (RFC 9457).
@@ -155,11 +145,7 @@ struct Problem {
 impl Problem {
     fn new(status: StatusCode, detail: &dyn fmt::Display) -> Self {
         let title = status.canonical_reason().unwrap_or_default();
-        Self {
-            title,
-            status: status.as_u16(),
-            detail: detail.to_string(),
-        }
+        Self { title, status: status.as_u16(), detail: detail.to_string() }
     }
 }
 
@@ -178,11 +164,6 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = [(header::CONTENT_TYPE, "application/problem+json")];
-        (
-            status,
-            headers,
-            serde_json::to_string(&self).unwrap_or_default(),
-        )
-            .into_response()
+        (status, headers, serde_json::to_string(&self).unwrap_or_default()).into_response()
     }
 }

@@ -108,10 +108,7 @@ impl Identity {
         let view = View::new(&self.name, fleet, Some(issuing))?;
         let new = view.issuing.cid_len();
         if new != self.cid_len {
-            return Err(NotInFleet::OtherIdLength {
-                old: self.cid_len,
-                new,
-            });
+            return Err(NotInFleet::OtherIdLength { old: self.cid_len, new });
         }
         self.view.store(Arc::new(view));
         Ok(())
@@ -160,9 +157,7 @@ impl Identity {
     #[must_use]
     pub fn named_by_cid(&self, cid: &[u8]) -> Named {
         let view = self.view.load();
-        view.configs
-            .server_id(cid)
-            .map_or(Named::Nobody, |server_id| view.named(&server_id))
+        view.configs.server_id(cid).map_or(Named::Nobody, |server_id| view.named(&server_id))
     }
 
     /// Whom a user fragment names.
@@ -192,46 +187,21 @@ impl View {
     fn new(name: &str, fleet: Fleet, config: Option<ConfigId>) -> Result<Self, NotInFleet> {
         let node = fleet.nodes.iter().find(|node| node.id.as_str() == name);
         let node = node.ok_or_else(|| NotInFleet::Unknown(name.to_owned()))?;
-        let server_id = node
-            .server_id
-            .ok_or_else(|| NotInFleet::NoServerId(name.to_owned()))?;
-        let lowest = || {
-            fleet
-                .routing
-                .iter()
-                .map(|routing| routing.config.id())
-                .min()
-        };
+        let server_id = node.server_id.ok_or_else(|| NotInFleet::NoServerId(name.to_owned()))?;
+        let lowest = || fleet.routing.iter().map(|routing| routing.config.id()).min();
         let id = config.or_else(lowest).or(ConfigId::new(0));
-        let routing = fleet
-            .routing
-            .iter()
-            .find(|routing| Some(routing.config.id()) == id);
+        let routing = fleet.routing.iter().find(|routing| Some(routing.config.id()) == id);
         let Some(routing) = routing else {
-            return Err(NotInFleet::NoConfig(
-                id.expect("0 is a configuration number"),
-            ));
+            return Err(NotInFleet::NoConfig(id.expect("0 is a configuration number")));
         };
         let issuing = routing.config.clone();
         if issuing.server_id_len() != server_id.len() {
-            return Err(NotInFleet::OtherLength {
-                server_id,
-                config: issuing.id(),
-            });
+            return Err(NotInFleet::OtherLength { server_id, config: issuing.id() });
         }
         let ice_key = routing.ice_key.clone();
-        let states = fleet
-            .nodes
-            .iter()
-            .filter_map(|node| Some((node.server_id?, node.state)));
+        let states = fleet.nodes.iter().filter_map(|node| Some((node.server_id?, node.state)));
         let states = states.collect();
-        Ok(Self {
-            configs: fleet.configs(),
-            states,
-            server_id,
-            issuing,
-            ice_key,
-        })
+        Ok(Self { configs: fleet.configs(), states, server_id, issuing, ice_key })
     }
 
     fn named(&self, server_id: &ServerId) -> Named {

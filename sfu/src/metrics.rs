@@ -142,37 +142,26 @@ impl Metrics {
     /// Writes all of it down for a scrape.
     pub fn expose(&self, out: &mut Exposition) {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        out.counter(
-            "onevip_sfu_migrations_total",
-            "Sessions seen from a new address.",
-        )
-        .samples("kind", Kind::ALL, |&kind| {
-            (kind.label(), value(&self.migrations[kind as usize]))
-        });
-        out.counter(
-            "onevip_sfu_misrouted_total",
-            "Datagrams whose ID names another node.",
-        )
-        .samples("kind", Kind::ALL, |&kind| {
-            (kind.label(), value(&self.misrouted[kind as usize]))
-        });
-        out.gauge("onevip_sfu_sessions", "Sessions now.")
+        out.counter("onevip_sfu_migrations_total", "Sessions seen from a new address.").samples(
+            "kind",
+            Kind::ALL,
+            |&kind| (kind.label(), value(&self.migrations[kind as usize])),
+        );
+        out.counter("onevip_sfu_misrouted_total", "Datagrams whose ID names another node.")
             .samples("kind", Kind::ALL, |&kind| {
-                (kind.label(), value(&self.sessions[kind as usize]))
+                (kind.label(), value(&self.misrouted[kind as usize]))
             });
-        out.counter("onevip_sfu_drops_total", "What was dropped, and why.")
-            .samples("reason", Drop::ALL, |&reason| {
-                (reason.label(), value(&self.drops[reason as usize]))
-            });
-        out.counter(
-            "onevip_sfu_rtp_forwarded_total",
-            "RTP packets passed on to subscribers.",
-        )
-        .sample(&[], value(&self.forwarded));
-        out.counter(
-            "onevip_sfu_keyframe_requests_total",
-            "Keyframe requests passed on.",
-        )
-        .sample(&[], value(&self.keyframe_requests));
+        out.gauge("onevip_sfu_sessions", "Sessions now.").samples("kind", Kind::ALL, |&kind| {
+            (kind.label(), value(&self.sessions[kind as usize]))
+        });
+        out.counter("onevip_sfu_drops_total", "What was dropped, and why.").samples(
+            "reason",
+            Drop::ALL,
+            |&reason| (reason.label(), value(&self.drops[reason as usize])),
+        );
+        out.counter("onevip_sfu_rtp_forwarded_total", "RTP packets passed on to subscribers.")
+            .sample(&[], value(&self.forwarded));
+        out.counter("onevip_sfu_keyframe_requests_total", "Keyframe requests passed on.")
+            .sample(&[], value(&self.keyframe_requests));
     }
 }

@@ -79,22 +79,12 @@ impl Node {
     /// # Errors
     /// Those of the system, and of a certificate that cannot be used.
     pub fn start(setup: Setup) -> io::Result<Self> {
-        let Setup {
-            identity,
-            sockets,
-            candidates,
-            keys,
-            certificate,
-            domain,
-            ..
-        } = setup;
+        let Setup { identity, sockets, candidates, keys, certificate, domain, .. } = setup;
         let (signalling, admin) = (setup.signalling.local_addr()?, setup.admin.local_addr()?);
         let metrics = Arc::new(Metrics::default());
         let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
-        let quic_sockets: Vec<_> = sockets
-            .iter()
-            .map(|socket| Arc::new(QuicSocket::new(socket.clone())))
-            .collect();
+        let quic_sockets: Vec<_> =
+            sockets.iter().map(|socket| Arc::new(QuicSocket::new(socket.clone()))).collect();
         let renews = certificate.is_none();
         let certificate = certificate.map_or_else(Certificate::self_signed, Ok)?;
         let endpoints = quic_sockets
@@ -129,13 +119,7 @@ impl Node {
         if renews {
             tasks.spawn(renew(endpoints.clone(), keys, shared.clone()));
         }
-        Ok(Self {
-            shared,
-            endpoints,
-            signalling,
-            admin,
-            tasks,
-        })
+        Ok(Self { shared, endpoints, signalling, admin, tasks })
     }
 
     /// Who the node is.
@@ -247,27 +231,16 @@ impl Shared {
     pub(crate) fn expose(&self) -> String {
         let mut out = Exposition::new();
         self.metrics.expose(&mut out);
-        let mut family = out.counter(
-            "onevip_sfu_datagrams_total",
-            "Datagrams by the node's sockets.",
-        );
+        let mut family =
+            out.counter("onevip_sfu_datagrams_total", "Datagrams by the node's sockets.");
         for (index, socket) in self.sockets.iter().enumerate() {
             let index = index.to_string();
             for (what, count) in socket.counters().iter() {
                 family = family.sample(&[("socket", &index), ("what", what)], count);
             }
         }
-        out.counter(
-            "onevip_sfu_quic_dropped_total",
-            "QUIC datagrams that quinn was too slow for.",
-        )
-        .sample(
-            &[],
-            self.quic_sockets
-                .iter()
-                .map(|socket| socket.dropped())
-                .sum(),
-        );
+        out.counter("onevip_sfu_quic_dropped_total", "QUIC datagrams that quinn was too slow for.")
+            .sample(&[], self.quic_sockets.iter().map(|socket| socket.dropped()).sum());
         out.render()
     }
 }

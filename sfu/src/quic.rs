@@ -115,11 +115,7 @@ fn transport_config() -> io::Result<TransportConfig> {
     let mut config = TransportConfig::default();
     config
         .mtu_discovery_config(Some(discovery))
-        .max_idle_timeout(Some(
-            Duration::from_secs(30)
-                .try_into()
-                .map_err(io::Error::other)?,
-        ))
+        .max_idle_timeout(Some(Duration::from_secs(30).try_into().map_err(io::Error::other)?))
         .keep_alive_interval(Some(Duration::from_secs(5)))
         .datagram_send_buffer_size(64 * 1024)
         .datagram_receive_buffer_size(Some(256 * 1024))

@@ -14,14 +14,8 @@ impl FromStr for RoomName {
 
     fn from_str(name: &str) -> Result<Self, InvalidRoomName> {
         let fits = (1..=128).contains(&name.len())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        if fits {
-            Ok(Self(name.to_owned()))
-        } else {
-            Err(InvalidRoomName)
-        }
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        if fits { Ok(Self(name.to_owned())) } else { Err(InvalidRoomName) }
     }
 }
 

@@ -190,13 +190,8 @@ impl WebRtc {
         }
         let credentials = self.credentials();
         let ufrag = credentials.ufrag.clone();
-        let mut session = Session::new(
-            now,
-            &self.template,
-            credentials,
-            &self.candidates,
-            room.clone(),
-        );
+        let mut session =
+            Session::new(now, &self.template, credentials, &self.candidates, room.clone());
         let answer = session.answer(offer, || unreachable!("a first offer restarts nothing"))?;
         let key = Key(self.next);
         self.next += 1;
@@ -208,10 +203,7 @@ impl WebRtc {
         self.rooms.join(&room, key, mirror);
         self.metrics.set_sessions(Kind::Ice, self.sessions.len());
         self.settle(now, key);
-        Ok(Joined {
-            id,
-            answer: answer.sdp,
-        })
+        Ok(Joined { id, answer: answer.sdp })
     }
 
     /// Answers a further offer of a session: more tracks, or an ICE restart, which gets another
@@ -300,13 +292,10 @@ impl WebRtc {
         let Some(username) = message.ice_username() else {
             // Whoever asks without a name wants to know whether the node is alive.
             let contents = probe::success(&message, path.tuple.client());
-            self.transmits
-                .extend(contents.map(|contents| Transmit { path, contents }));
+            self.transmits.extend(contents.map(|contents| Transmit { path, contents }));
             return;
         };
-        let key = str::from_utf8(username.server)
-            .ok()
-            .and_then(|ufrag| self.by_ufrag.get(ufrag));
+        let key = str::from_utf8(username.server).ok().and_then(|ufrag| self.by_ufrag.get(ufrag));
         let Some(&key) = key else {
             match self.identity.named_by_ufrag(username.server) {
                 Named::Other => self.metrics.misrouted(Kind::Ice),
@@ -355,16 +344,13 @@ impl WebRtc {
                 match event {
                     Event::Proved { path, nominated } => self.proved(now, key, path, nominated),
                     Event::Media(change) => {
-                        self.rooms
-                            .media(now, key, &change, &mut self.sessions, &mut touched);
+                        self.rooms.media(now, key, &change, &mut self.sessions, &mut touched);
                     }
                     Event::Packet(packet) => {
-                        self.rooms
-                            .packet(key, &packet, &mut self.sessions, &mut touched);
+                        self.rooms.packet(key, &packet, &mut self.sessions, &mut touched);
                     }
                     Event::Keyframe(mid) => {
-                        self.rooms
-                            .keyframe(now, key, mid, &mut self.sessions, &mut touched);
+                        self.rooms.keyframe(now, key, mid, &mut self.sessions, &mut touched);
                     }
                 }
             }
@@ -399,8 +385,7 @@ impl WebRtc {
         self.addresses.forget(key);
         self.timers.clear(key);
         let mut touched = Vec::new();
-        self.rooms
-            .leave(now, session.room(), key, &mut self.sessions, &mut touched);
+        self.rooms.leave(now, session.room(), key, &mut self.sessions, &mut touched);
         self.metrics.set_sessions(Kind::Ice, self.sessions.len());
         self.drain(now, None, touched);
     }

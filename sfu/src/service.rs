@@ -80,12 +80,8 @@ impl ServiceError {
 pub fn load(file: &Path) -> Result<(Config, FleetFile, Identity, Vec<Warning>), ServiceError> {
     let config = Config::read(file)?;
     let (fleet_file, fleet, mut warnings) = FleetFile::open(&config.fleet.path)?;
-    let identity = Identity::new(&config.name, fleet, config.config_id()).map_err(|problem| {
-        ServiceError::Fleet {
-            file: config.fleet.path.clone(),
-            problem,
-        }
-    })?;
+    let identity = Identity::new(&config.name, fleet, config.config_id())
+        .map_err(|problem| ServiceError::Fleet { file: config.fleet.path.clone(), problem })?;
     if config.keys.reset.is_none() || config.keys.token.is_none() {
         warnings.push(Warning(
             "[keys] reset and token are not both set: this node makes up its own, so no other node \
@@ -124,12 +120,7 @@ async fn start(
     identity: Arc<Identity>,
 ) -> Result<Node, ServiceError> {
     let unusable = |key, address| {
-        move |source| ServiceError::Address {
-            file: file.to_owned(),
-            key,
-            address,
-            source,
-        }
+        move |source| ServiceError::Address { file: file.to_owned(), key, address, source }
     };
     let mut sockets = Vec::new();
     if let Some(tunnel) = &config.tunnel {
@@ -165,9 +156,7 @@ async fn start(
         signalling: TcpListener::bind(signalling)
             .await
             .map_err(unusable("signalling.listen", signalling))?,
-        admin: TcpListener::bind(admin)
-            .await
-            .map_err(unusable("admin.listen", admin))?,
+        admin: TcpListener::bind(admin).await.map_err(unusable("admin.listen", admin))?,
     })
     .map_err(ServiceError::Certificate)
 }

@@ -126,13 +126,7 @@ impl Socket {
     /// Those of the system, most likely that the address is in use.
     pub fn tunnel(address: SocketAddr, lbs: Vec<IpNet>) -> io::Result<Self> {
         let routes = LruCache::with_hasher(ROUTES_MAX, RandomState::new());
-        Self::open(
-            address,
-            Framing::Tunnel {
-                lbs,
-                routes: Mutex::new(routes),
-            },
-        )
+        Self::open(address, Framing::Tunnel { lbs, routes: Mutex::new(routes) })
     }
 
     /// A socket that clients send to without an LB. Never the same as a tunnel socket: what is a
@@ -145,11 +139,8 @@ impl Socket {
     }
 
     fn open(address: SocketAddr, framing: Framing) -> io::Result<Self> {
-        let socket = socket2::Socket::new(
-            Domain::for_address(address),
-            Type::DGRAM,
-            Some(Protocol::UDP),
-        )?;
+        let socket =
+            socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         let io = UdpSocket::from_std(socket.into())?;
@@ -197,10 +188,7 @@ impl Socket {
     /// Errors that an earlier datagram of ours brought back (ICMP) are nobody's fault here and are
     /// passed over.
     pub async fn receive(&self, batch: &mut Batch) {
-        let read = self
-            .io
-            .async_io(Interest::READABLE, || batch.read(&self.io, &self.state))
-            .await;
+        let read = self.io.async_io(Interest::READABLE, || batch.read(&self.io, &self.state)).await;
         if read.is_err() {
             batch.clear();
         }
@@ -227,11 +215,7 @@ impl Socket {
                 src_ip: Some(tuple.vip().ip()),
             });
         };
-        let lb = routes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .peek(tuple)
-            .copied();
+        let lb = routes.lock().unwrap_or_else(PoisonError::into_inner).peek(tuple).copied();
         let Some(lb) = lb else {
             Counters::add(&self.counters.no_route, 1);
             return Ok(());
@@ -257,9 +241,8 @@ impl Socket {
         if self.muted.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let sent = self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send((&self.io).into(), transmit)
-        });
+        let sent =
+            self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), transmit));
         match sent {
             Ok(()) => Counters::add(&self.counters.sent, 1),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
@@ -278,10 +261,7 @@ impl Socket {
         Counters::add(&self.counters.received, 1);
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let Framing::Tunnel { lbs, routes } = &self.framing else {
-            return Some(Datagram {
-                tuple: FiveTuple::new(peer, destination),
-                payload: datagram,
-            });
+            return Some(Datagram { tuple: FiveTuple::new(peer, destination), payload: datagram });
         };
         if !lbs.iter().any(|net| net.contains(&peer.ip())) {
             Counters::add(&self.counters.unknown_lb, 1);
@@ -291,10 +271,7 @@ impl Socket {
             Counters::add(&self.counters.malformed, 1);
             return None;
         };
-        routes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .put(tuple, peer);
+        routes.lock().unwrap_or_else(PoisonError::into_inner).put(tuple, peer);
         Some(Datagram { tuple, payload })
     }
 }

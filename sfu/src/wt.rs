@@ -52,12 +52,7 @@ impl Server {
     #[must_use]
     pub fn new(identity: Arc<Identity>, metrics: Arc<Metrics>) -> Self {
         let rooms = Rooms::new(metrics.clone());
-        Self {
-            identity,
-            metrics,
-            rooms,
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
-        }
+        Self { identity, metrics, rooms, handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)) }
     }
 
     /// Accepts connections until the endpoint is closed. Dropped, it takes its sessions with it.

@@ -75,7 +75,10 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         ("an Initial with a label", fresh.hello(&hello(&label))),
         ("an Initial of version 2", Connection::v2(b"original", b"source").hello(&hello(&label))),
         ("an Initial with another name", Connection::v1(b"other-one", b"").hello(&hello("a.b"))),
-        ("an Initial without a name", Connection::v1(b"nameless", b"").hello(&Hello::nameless().bytes())),
+        (
+            "an Initial without a name",
+            Connection::v1(b"nameless", b"").hello(&Hello::nameless().bytes()),
+        ),
         ("an Initial that does not open", {
             let mut damaged = fresh.hello(&hello("x"));
             damaged[600] ^= 1;

@@ -52,12 +52,7 @@ listen = "127.0.0.1:9091"
 "#;
 
 #[track_caller]
-fn each_is_refused(
-    commands: &[&[&str]],
-    file: &str,
-    whole: &str,
-    cases: &[(&str, &str, &str)],
-) {
+fn each_is_refused(commands: &[&[&str]], file: &str, whole: &str, cases: &[(&str, &str, &str)]) {
     let folder = Folder::new();
     folder.write("fleet.toml", FLEET);
     let mut wrong = Vec::new();
@@ -78,43 +73,97 @@ fn each_is_refused(
 
 #[test]
 fn an_lb_configuration_with_a_mistake_is_refused_by_check_and_lb_alike() {
-    each_is_refused(&[&["check"], &["lb"]], "lb.toml", LB, &[
-        ("[quic]", "[quick]", "lb.toml:13: quick: unknown field `quick`"),
-        ("sni = true", "snni = true", "lb.toml:14: quic.snni: unknown field `snni`"),
-        ("udp = [\"127.0.0.1:4433\"]", "udp = []", "listen.udp: there must be at least one address"),
-        ("udp = [\"127.0.0.1:4433\"]", "", "listen: missing field `udp`"),
-        ("\"127.0.0.1:4433\"", "\"127.0.0.1\"", "listen.udp[0]: invalid socket address"),
-        ("\"127.0.0.1:4433\"", "\"127.0.0.1:4433\", \"127.0.0.1:4433\"", "listen.udp: 127.0.0.1:4433 is there twice"),
-        ("[listen]\n", "[listen]\ntcp = [\"127.0.0.1:1\"]\n", "listen.tcp: ICE-TCP is not available"),
-        ("source = \"file\"", "source = \"etcd\"", "fleet.source: \"etcd\" is not available"),
-        ("source = \"file\"", "source = \"consul\"", "fleet.source: unknown variant `consul`"),
-        ("path = \"fleet.toml\"", "", "fleet.path: is missing"),
-        ("path = \"fleet.toml\"", "path = \"none.toml\"", "none.toml: there is no such file"),
-        ("driver = \"auto\"", "driver = \"uring\"", "io.driver: \"uring\" is not available"),
-        ("driver = \"auto\"", "driver = \"dpdk\"", "io.driver: unknown variant `dpdk`"),
-        ("batch_window = \"50us\"", "batch_window = \"often\"", "io.batch_window: \"often\" is not a duration"),
-        ("flows = 1_000", "flows = 0", "limits.flows: must be at least 1"),
-        ("flows = 1_000", "flows = -1", "limits.flows: invalid value"),
-        ("flow_idle = \"60s\"", "flow_idle = \"10ms\"", "limits.flow_idle: must be between"),
-        ("tunnel = \"127.0.0.1:0\"", "tunnel = \"[::1]:0\"", "node sfu-a has address 127.0.0.1:7001, which cannot be reached"),
-        ("[fleet]", "[fleet", "lb.toml:5: "),
-    ]);
+    each_is_refused(
+        &[&["check"], &["lb"]],
+        "lb.toml",
+        LB,
+        &[
+            ("[quic]", "[quick]", "lb.toml:13: quick: unknown field `quick`"),
+            ("sni = true", "snni = true", "lb.toml:14: quic.snni: unknown field `snni`"),
+            (
+                "udp = [\"127.0.0.1:4433\"]",
+                "udp = []",
+                "listen.udp: there must be at least one address",
+            ),
+            ("udp = [\"127.0.0.1:4433\"]", "", "listen: missing field `udp`"),
+            ("\"127.0.0.1:4433\"", "\"127.0.0.1\"", "listen.udp[0]: invalid socket address"),
+            (
+                "\"127.0.0.1:4433\"",
+                "\"127.0.0.1:4433\", \"127.0.0.1:4433\"",
+                "listen.udp: 127.0.0.1:4433 is there twice",
+            ),
+            (
+                "[listen]\n",
+                "[listen]\ntcp = [\"127.0.0.1:1\"]\n",
+                "listen.tcp: ICE-TCP is not available",
+            ),
+            ("source = \"file\"", "source = \"etcd\"", "fleet.source: \"etcd\" is not available"),
+            ("source = \"file\"", "source = \"consul\"", "fleet.source: unknown variant `consul`"),
+            ("path = \"fleet.toml\"", "", "fleet.path: is missing"),
+            ("path = \"fleet.toml\"", "path = \"none.toml\"", "none.toml: there is no such file"),
+            ("driver = \"auto\"", "driver = \"uring\"", "io.driver: \"uring\" is not available"),
+            ("driver = \"auto\"", "driver = \"dpdk\"", "io.driver: unknown variant `dpdk`"),
+            (
+                "batch_window = \"50us\"",
+                "batch_window = \"often\"",
+                "io.batch_window: \"often\" is not a duration",
+            ),
+            ("flows = 1_000", "flows = 0", "limits.flows: must be at least 1"),
+            ("flows = 1_000", "flows = -1", "limits.flows: invalid value"),
+            ("flow_idle = \"60s\"", "flow_idle = \"10ms\"", "limits.flow_idle: must be between"),
+            (
+                "tunnel = \"127.0.0.1:0\"",
+                "tunnel = \"[::1]:0\"",
+                "node sfu-a has address 127.0.0.1:7001, which cannot be reached",
+            ),
+            ("[fleet]", "[fleet", "lb.toml:5: "),
+        ],
+    );
 }
 
 #[test]
 fn a_node_configuration_with_a_mistake_is_refused_by_check_and_sfu_alike() {
-    each_is_refused(&[&["check"], &["sfu"]], "sfu.toml", SFU, &[
-        ("[ice]", "[ise]", "ise: unknown field `ise`"),
-        ("name = \"sfu-a\"", "name = \"sfu-z\"", "the fleet has no node sfu-z"),
-        ("path = \"fleet.toml\"", "path = \"none.toml\"", "none.toml: there is no such file"),
-        ("path = \"fleet.toml\"", "path = \"fleet.toml\"\nconfig = 3", "no routing configuration 3"),
-        ("path = \"fleet.toml\"", "path = \"fleet.toml\"\nconfig = 9", "fleet.config: must be 0 to 6"),
-        ("lbs = [\"127.0.0.1/32\"]", "lbs = []", "tunnel.lbs: must name the LBs"),
-        ("candidates = [\"127.0.0.1:4433\"]", "", "ice.candidates: must name the VIP's addresses"),
-        ("\"127.0.0.1:4433\"", "\"0.0.0.0:4433\"", "ice.candidates: must be addresses that clients can send to"),
-        ("[signalling]", "[keys]\nreset = \"00\"\n[signalling]", "keys.reset: must be 32 bytes"),
-        ("[signalling]", "[webtransport]\nkey = \"k.pem\"\n[signalling]", "webtransport: certificate and key go together"),
-    ]);
+    each_is_refused(
+        &[&["check"], &["sfu"]],
+        "sfu.toml",
+        SFU,
+        &[
+            ("[ice]", "[ise]", "ise: unknown field `ise`"),
+            ("name = \"sfu-a\"", "name = \"sfu-z\"", "the fleet has no node sfu-z"),
+            ("path = \"fleet.toml\"", "path = \"none.toml\"", "none.toml: there is no such file"),
+            (
+                "path = \"fleet.toml\"",
+                "path = \"fleet.toml\"\nconfig = 3",
+                "no routing configuration 3",
+            ),
+            (
+                "path = \"fleet.toml\"",
+                "path = \"fleet.toml\"\nconfig = 9",
+                "fleet.config: must be 0 to 6",
+            ),
+            ("lbs = [\"127.0.0.1/32\"]", "lbs = []", "tunnel.lbs: must name the LBs"),
+            (
+                "candidates = [\"127.0.0.1:4433\"]",
+                "",
+                "ice.candidates: must name the VIP's addresses",
+            ),
+            (
+                "\"127.0.0.1:4433\"",
+                "\"0.0.0.0:4433\"",
+                "ice.candidates: must be addresses that clients can send to",
+            ),
+            (
+                "[signalling]",
+                "[keys]\nreset = \"00\"\n[signalling]",
+                "keys.reset: must be 32 bytes",
+            ),
+            (
+                "[signalling]",
+                "[webtransport]\nkey = \"k.pem\"\n[signalling]",
+                "webtransport: certificate and key go together",
+            ),
+        ],
+    );
 }
 
 #[test]

@@ -50,11 +50,14 @@ impl World {
         folder.write("fleet.toml", &fleet(&nodes, ["serving", "serving"]));
         let vip = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let config = folder.write("lb.toml", &format!(
-            "name = \"lb-1\"\n[listen]\nudp = [\"{vip}\"]\n[fleet]\nsource = \"file\"\n\
+        let config = folder.write(
+            "lb.toml",
+            &format!(
+                "name = \"lb-1\"\n[listen]\nudp = [\"{vip}\"]\n[fleet]\nsource = \"file\"\n\
              path = \"fleet.toml\"\n[io]\nworkers = 2\ntunnel = \"127.0.0.1:0\"\n\
              [admin]\nlisten = \"{admin}\"\n{more}"
-        ));
+            ),
+        );
         let lb = Running::start(&["lb", "--config", &config], &folder.path("log"));
         let world = Self { folder, lb, vip, admin, nodes, client: socket() };
         eventually("the LB is ready", || {
@@ -233,8 +236,17 @@ fn every_metric_of_the_contract_is_there_with_all_its_labels() {
         metric(&metrics, &format!("onevip_lb_routes_total{{by=\"{by}\"}}"));
     }
     for reason in [
-        "malformed", "unclassified", "no_flow", "unknown_ufrag", "unknown_cid", "node_down",
-        "unauthenticated", "contended", "rate_limited", "table_full", "send_failed",
+        "malformed",
+        "unclassified",
+        "no_flow",
+        "unknown_ufrag",
+        "unknown_cid",
+        "node_down",
+        "unauthenticated",
+        "contended",
+        "rate_limited",
+        "table_full",
+        "send_failed",
     ] {
         metric(&metrics, &format!("onevip_lb_drops_total{{reason=\"{reason}\"}}"));
     }
@@ -370,9 +382,9 @@ fn a_flood_of_anything_is_counted_to_the_last_datagram_and_harms_nobody() {
     }
     let received = || -> u64 {
         let metrics = world.metrics();
-        let lines = metrics.lines().filter(|line| {
-            line.starts_with("onevip_lb_datagrams_total{direction=\"client\"")
-        });
+        let lines = metrics
+            .lines()
+            .filter(|line| line.starts_with("onevip_lb_datagrams_total{direction=\"client\""));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     };
     eventually("all are received", || received() == count);

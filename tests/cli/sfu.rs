@@ -9,10 +9,13 @@ fn a_node_serves_by_itself_leaves_on_sigterm_and_ends_with_0() {
     let folder = Folder::new();
     let address = || SocketAddr::from(([127, 0, 0, 1], free_port()));
     let (udp, signalling, admin) = (address(), address(), address());
-    folder.write("fleet.toml", &format!(
-        "hash_key = \"00112233445566778899aabbccddeeff\"\n[[routing]]\nconfig = 0\n[[node]]\n\
+    folder.write(
+        "fleet.toml",
+        &format!(
+            "hash_key = \"00112233445566778899aabbccddeeff\"\n[[routing]]\nconfig = 0\n[[node]]\n\
          id = \"sfu-a\"\nserver_id = \"0000000a\"\naddress = \"{udp}\"\n"
-    ));
+        ),
+    );
     let config = folder.write("sfu.toml", &format!(
         "name = \"sfu-a\"\n[fleet]\npath = \"fleet.toml\"\n[udp]\nlisten = \"{udp}\"\n\
          [signalling]\nlisten = \"{signalling}\"\n[admin]\nlisten = \"{admin}\"\ndrain = \"500ms\"\n"
@@ -55,9 +58,8 @@ fn a_node_serves_by_itself_leaves_on_sigterm_and_ends_with_0() {
             let mut answer = agent.post(&url).send(body).expect("answers");
             (answer.status().as_u16(), answer.body_mut().read_to_string().expect("text"))
         };
-        let (status, problem) = tokio::task::spawn_blocking(move || post("v=0\r\nnonsense"))
-            .await
-            .expect("ran");
+        let (status, problem) =
+            tokio::task::spawn_blocking(move || post("v=0\r\nnonsense")).await.expect("ran");
         assert_eq!(status, 400, "{problem}");
         assert!(problem.contains("the offer cannot be answered"), "{problem}");
     });

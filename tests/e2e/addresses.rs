@@ -35,7 +35,8 @@ async fn lb(listeners: &[&str]) -> (LoadBalancer, [UdpSocket; 2], kit::Routing) 
     let v6 = UdpSocket::bind("[::1]:0").await.expect("a port is free");
     let mut fleet = kit::FleetText::new(&[routing]);
     for (server_id, socket) in [([0, 0, 0, 4], &v4), ([0, 0, 0, 6], &v6)] {
-        let node = kit::Node::new(&format!("v{}", server_id[3]), socket.local_addr().expect("bound"));
+        let node =
+            kit::Node::new(&format!("v{}", server_id[3]), socket.local_addr().expect("bound"));
         fleet = fleet.node(node.server_id(&server_id));
     }
     let fleet = control::fleet::Fleet::parse("fleet.toml".as_ref(), &fleet.to_string());

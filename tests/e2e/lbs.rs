@@ -27,11 +27,9 @@ async fn both_kinds_survive_the_loss_of_either_lb_and_its_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_kinds_survive_a_restart_of_the_only_lb() {
-    let mut system = crate::support::start(demo::system::Shape {
-        lbs: 1,
-        ..demo::system::Shape::default()
-    })
-    .await;
+    let mut system =
+        crate::support::start(demo::system::Shape { lbs: 1, ..demo::system::Shape::default() })
+            .await;
     let webrtc = pair(&system, 0, 1).await;
     let webtransport = mirrored(&system, 2, 7).await;
     system.stop_lb(0).await;

@@ -39,8 +39,10 @@ impl Link {
         let [lb, node] = &link.names;
         ip(&["netns", "add", lb]);
         ip(&["netns", "add", node]);
-        ip(&["link", "add", "eth0", "mtu", "1500", "netns", lb, "type", "veth", "peer", "eth0",
-            "mtu", "1500", "netns", node]);
+        ip(&[
+            "link", "add", "eth0", "mtu", "1500", "netns", lb, "type", "veth", "peer", "eth0",
+            "mtu", "1500", "netns", node,
+        ]);
         for (name, address) in link.names.iter().zip(addresses) {
             // Without duplicate address detection, an IPv6 address is usable at once.
             let dad: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
@@ -114,7 +116,12 @@ fn fleet(node: SocketAddr) -> Fleet {
 }
 
 /// The node, until told to stop; tells where its signalling is, and at the end what it counted.
-async fn node(ip: IpAddr, vip: SocketAddr, ready: mpsc::Sender<SocketAddr>, stop: tokio::sync::oneshot::Receiver<()>) -> (u64, String) {
+async fn node(
+    ip: IpAddr,
+    vip: SocketAddr,
+    ready: mpsc::Sender<SocketAddr>,
+    stop: tokio::sync::oneshot::Receiver<()>,
+) -> (u64, String) {
     let address = SocketAddr::new(ip, 7001);
     let lbs = vec!["0.0.0.0/0".parse().expect("a net"), "::/0".parse().expect("a net")];
     let socket = tunnel::Socket::tunnel(address, lbs).expect("the address is free");

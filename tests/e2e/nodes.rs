@@ -106,9 +106,9 @@ async fn a_node_resets_what_names_itself_or_a_node_that_is_down_and_never_a_live
     };
     let packet = |cid: &[u8]| [&[0x41][..], cid, &[0xaa; 40]].concat();
     let is_reset = |answer: &Option<Vec<u8>>, sent: usize| {
-        answer.as_ref().is_some_and(|answer| {
-            answer[0] & 0xc0 == 0x40 && (21..sent).contains(&answer.len())
-        })
+        answer
+            .as_ref()
+            .is_some_and(|answer| answer[0] & 0xc0 == 0x40 && (21..sent).contains(&answer.len()))
     };
     let sent = packet(&own).len();
 

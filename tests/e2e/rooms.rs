@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use demo::client::{WebRtcClient, WebRtcOptions, WebTransportClient, client_endpoint, webtransport_offer};
+use demo::client::{
+    WebRtcClient, WebRtcOptions, WebTransportClient, client_endpoint, webtransport_offer,
+};
 use sfu::wt::PARTICIPANT_LEN;
 
 use crate::support::{PATIENCE, eventually, join, pair, system};
@@ -23,11 +25,15 @@ async fn audio_and_video_of_every_participant_reach_all_others() {
         for sender in clients.iter().filter(|sender| sender.number() != receiver.number()) {
             for stream in [0, 1] {
                 let received = receiver.log().wait(PATIENCE, |record| {
-                    record.received.iter().find(|received| {
-                        received.from == sender.number()
-                            && received.stream == stream
-                            && received.sent >= since
-                    }).copied()
+                    record
+                        .received
+                        .iter()
+                        .find(|received| {
+                            received.from == sender.number()
+                                && received.stream == stream
+                                && received.sent >= since
+                        })
+                        .copied()
                 });
                 let (to, from) = (receiver.number(), sender.number());
                 assert!(received.await.is_some(), "stream {stream} of {from} never reached {to}");
@@ -45,7 +51,8 @@ async fn rooms_do_not_hear_each_other() {
     let here = pair(&system, 0, 1).await;
     let there = pair(&system, 0, 11).await;
     for client in here.iter().chain(&there) {
-        let peers: Vec<_> = [1, 2].into_iter().map(|half| client.number() / 10 * 10 + half).collect();
+        let peers: Vec<_> =
+            [1, 2].into_iter().map(|half| client.number() / 10 * 10 + half).collect();
         let record = client.log().read();
         assert!(record.received.iter().all(|received| peers.contains(&received.from)));
     }
@@ -78,9 +85,8 @@ async fn a_subscribers_wish_for_a_keyframe_reaches_the_publisher() {
     let before = asked.await.expect("a new subscriber needs a keyframe");
     tokio::time::sleep(std::time::Duration::from_millis(600)).await;
     subscriber.request_keyframe();
-    let again = publisher.log().wait(PATIENCE, |record| {
-        (record.keyframe_requests > before).then_some(())
-    });
+    let again =
+        publisher.log().wait(PATIENCE, |record| (record.keyframe_requests > before).then_some(()));
     assert!(again.await.is_some(), "the publisher was not asked");
 }
 

@@ -74,8 +74,7 @@ pub(crate) fn stayed_at(system: &System, log: &demo::client::Log, node: usize) {
     assert_eq!(record.ended, None, "the session goes on");
     drop(record);
     for kind in [Kind::Ice, Kind::Quic] {
-        let misrouted: u64 =
-            system.nodes().map(|node| node.metrics().misrouted_count(kind)).sum();
+        let misrouted: u64 = system.nodes().map(|node| node.metrics().misrouted_count(kind)).sum();
         assert_eq!(misrouted, 0, "{kind:?} datagrams came to a wrong node");
     }
 }
@@ -93,6 +92,7 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// What an admin endpoint says.
 pub(crate) async fn get(admin: std::net::SocketAddr, path: &str) -> String {
     let url = format!("http://{admin}{path}");
-    let get = move || ureq::get(&url).call().and_then(|mut answer| answer.body_mut().read_to_string());
+    let get =
+        move || ureq::get(&url).call().and_then(|mut answer| answer.body_mut().read_to_string());
     tokio::task::spawn_blocking(get).await.expect("ran").expect("answered")
 }

@@ -41,10 +41,7 @@ impl<const MAX: usize> Text<MAX> {
         if let Some(out) = bytes.get_mut(..len) {
             encoding.encode_mut(from, out);
         }
-        Self {
-            bytes,
-            len: u8::try_from(len).unwrap_or_default(),
-        }
+        Self { bytes, len: u8::try_from(len).unwrap_or_default() }
     }
 
     /// The characters.

@@ -61,16 +61,8 @@ impl FiveTuple {
     }
 
     fn end(&self, ip_at: usize, port_at: usize) -> SocketAddr {
-        let ip = self
-            .0
-            .get(ip_at..)
-            .and_then(<[u8]>::first_chunk::<16>)
-            .copied();
-        let port = self
-            .0
-            .get(port_at..)
-            .and_then(<[u8]>::first_chunk::<2>)
-            .copied();
+        let ip = self.0.get(ip_at..).and_then(<[u8]>::first_chunk::<16>).copied();
+        let port = self.0.get(port_at..).and_then(<[u8]>::first_chunk::<2>).copied();
         SocketAddr::new(
             Ipv6Addr::from(ip.unwrap_or_default()).to_canonical(),
             u16::from_be_bytes(port.unwrap_or_default()),

@@ -99,11 +99,7 @@ pub fn fill(key: &HashKey, members: &[Member<'_>], walks: &mut [Walk], table: &m
     let slots = table.len();
     let count = members.len().min(walks.len()).min(MEMBERS_MAX);
     let members = members.get(..count).unwrap_or_default();
-    let heaviest = members
-        .iter()
-        .map(|member| member.weight)
-        .max()
-        .unwrap_or(0);
+    let heaviest = members.iter().map(|member| member.weight).max().unwrap_or(0);
     if heaviest == 0 || slots < 2 {
         return;
     }
@@ -139,10 +135,7 @@ pub fn find(key: &HashKey, table: &[u16], bytes: &[u8]) -> Option<u16> {
     if table.is_empty() {
         return None;
     }
-    table
-        .get(reduce(key.hash(bytes), table.len()))
-        .copied()
-        .filter(|&member| member != EMPTY)
+    table.get(reduce(key.hash(bytes), table.len())).copied().filter(|&member| member != EMPTY)
 }
 
 impl Walk {
@@ -179,25 +172,15 @@ mod tests {
     fn table(key: &HashKey, members: &[(String, u32)]) -> Vec<u16> {
         let members: Vec<_> = members
             .iter()
-            .map(|(name, weight)| Member {
-                name: name.as_bytes(),
-                weight: *weight,
-            })
+            .map(|(name, weight)| Member { name: name.as_bytes(), weight: *weight })
             .collect();
         let mut table = vec![0; table_len(members.len())];
-        fill(
-            key,
-            &members,
-            &mut vec![Walk::default(); members.len()],
-            &mut table,
-        );
+        fill(key, &members, &mut vec![Walk::default(); members.len()], &mut table);
         table
     }
 
     fn even(count: usize) -> Vec<(String, u32)> {
-        (0..count)
-            .map(|index| (format!("sfu-{index}"), 100))
-            .collect()
+        (0..count).map(|index| (format!("sfu-{index}"), 100)).collect()
     }
 
     fn shares(table: &[u16], members: usize) -> Vec<f64> {
@@ -206,10 +189,7 @@ mod tests {
             counts[usize::from(member)] += 1;
         }
         let slots = table.len() as f64;
-        counts
-            .into_iter()
-            .map(|count| f64::from(count) / slots)
-            .collect()
+        counts.into_iter().map(|count| f64::from(count) / slots).collect()
     }
 
     #[test]
@@ -217,10 +197,7 @@ mod tests {
         for members in [1, 655, 656, 6_553, 6_554] {
             let len = table_len(members);
             let root = len.isqrt();
-            assert!(
-                (2..=root).all(|divisor| !len.is_multiple_of(divisor)),
-                "{len} is composite"
-            );
+            assert!((2..=root).all(|divisor| !len.is_multiple_of(divisor)), "{len} is composite");
         }
     }
 
@@ -229,28 +206,17 @@ mod tests {
         for members in [1, 3, 10, 100] {
             let mean = 1.0 / members as f64;
             for share in shares(&table(&KEY, &even(members)), members) {
-                assert!(
-                    (share / mean - 1.0).abs() < 0.01,
-                    "{members} members: {share} of {mean}"
-                );
+                assert!((share / mean - 1.0).abs() < 0.01, "{members} members: {share} of {mean}");
             }
         }
     }
 
     #[test]
     fn shares_follow_weights_and_weight_zero_gets_nothing() {
-        let members = [
-            ("a".into(), 100),
-            ("b".into(), 50),
-            ("c".into(), 0),
-            ("d".into(), 10),
-        ];
+        let members = [("a".into(), 100), ("b".into(), 50), ("c".into(), 0), ("d".into(), 10)];
         let shares = shares(&table(&KEY, &members), 4);
         for (share, weight) in shares.iter().zip([100.0, 50.0, 0.0, 10.0]) {
-            assert!(
-                (share - weight / 160.0).abs() < 0.001,
-                "{share} for weight {weight}"
-            );
+            assert!((share - weight / 160.0).abs() < 0.001, "{share} for weight {weight}");
         }
     }
 
@@ -260,16 +226,9 @@ mod tests {
         let before = table(&KEY, &members);
         members[4].1 = 0;
         let after = table(&KEY, &members);
-        let moved = before
-            .iter()
-            .zip(&after)
-            .filter(|(was, is)| **was != 4 && was != is)
-            .count();
+        let moved = before.iter().zip(&after).filter(|(was, is)| **was != 4 && was != is).count();
         let share = moved as f64 / before.len() as f64;
-        assert!(
-            share < 0.01,
-            "{share} of the table moved although its member stayed"
-        );
+        assert!(share < 0.01, "{share} of the table moved although its member stayed");
         assert!(!after.contains(&4));
     }
 
@@ -277,11 +236,7 @@ mod tests {
     fn another_key_gives_another_table() {
         let one = table(&KEY, &even(10));
         let other = table(&HashKey::new(*b"another key 16 b"), &even(10));
-        let same = one
-            .iter()
-            .zip(&other)
-            .filter(|(one, other)| one == other)
-            .count();
+        let same = one.iter().zip(&other).filter(|(one, other)| one == other).count();
         assert!(same < one.len() / 5, "{same} slots of {} agree", one.len());
     }
 

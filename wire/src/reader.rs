@@ -35,11 +35,7 @@ impl<'a> Reader<'a> {
                 self.rest = tail;
                 Ok(head)
             }
-            None => Err(Malformed::Short {
-                field,
-                need: count,
-                have: self.rest.len(),
-            }),
+            None => Err(Malformed::Short { field, need: count, have: self.rest.len() }),
         }
     }
 
@@ -52,11 +48,7 @@ impl<'a> Reader<'a> {
                 self.rest = tail;
                 Ok(head)
             }
-            None => Err(Malformed::Short {
-                field,
-                need: N,
-                have: self.rest.len(),
-            }),
+            None => Err(Malformed::Short { field, need: N, have: self.rest.len() }),
         }
     }
 
@@ -69,8 +61,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn u24(&mut self, field: &'static str) -> Result<u32, Malformed> {
-        self.array(field)
-            .map(|&[a, b, c]| u32::from_be_bytes([0, a, b, c]))
+        self.array(field).map(|&[a, b, c]| u32::from_be_bytes([0, a, b, c]))
     }
 
     pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, Malformed> {
@@ -84,9 +75,9 @@ impl<'a> Reader<'a> {
         let first = ahead.u8(field)?;
         let more = (1_usize << (first >> 6)) - 1;
         let tail = ahead.bytes(more, field)?;
-        let value = tail.iter().fold(u64::from(first & 0x3f), |value, &byte| {
-            (value << 8) | u64::from(byte)
-        });
+        let value = tail
+            .iter()
+            .fold(u64::from(first & 0x3f), |value, &byte| (value << 8) | u64::from(byte));
         *self = ahead;
         Ok(value)
     }
@@ -109,10 +100,7 @@ mod tests {
     #[test]
     fn varints_of_rfc_9000_appendix_a_read_as_printed() {
         let cases: [(&[u8], u64); 5] = [
-            (
-                &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c],
-                151_288_809_941_952_652,
-            ),
+            (&[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c], 151_288_809_941_952_652),
             (&[0x9d, 0x7f, 0x3e, 0x7d], 494_878_333),
             (&[0x7b, 0xbd], 15_293),
             (&[0x25], 37),
@@ -135,9 +123,7 @@ mod tests {
     #[test]
     fn a_prefixed_field_longer_than_the_rest_names_itself() {
         let mut reader = Reader::new(&[0x05, 1, 2]);
-        let error = reader
-            .varint_prefixed("token")
-            .expect_err("5 bytes do not fit in 2");
+        let error = reader.varint_prefixed("token").expect_err("5 bytes do not fit in 2");
         assert_eq!(std::format!("{error}"), "token needs 5 bytes, has 2");
         assert_eq!(reader.len(), 3);
     }

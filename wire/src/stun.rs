@@ -124,10 +124,7 @@ impl<'a> Message<'a> {
             let kind = reader.u16("STUN attribute type")?;
             let length = usize::from(reader.u16("STUN attribute length")?);
             let value = reader.bytes(length, "STUN attribute value")?;
-            reader.bytes(
-                length.next_multiple_of(4) - length,
-                "STUN attribute padding",
-            )?;
+            reader.bytes(length.next_multiple_of(4) - length, "STUN attribute padding")?;
             message.take(kind, Located { at, value });
         }
         Ok(message)

@@ -73,9 +73,7 @@ impl<'a> ClientHello<'a> {
         let mut reader = Reader::new(data);
         let length = reader.u16("protocol list length")?;
         let list = reader.bytes(length.into(), "protocol list")?;
-        Ok(Found::Yes(Protocols {
-            list: Reader::new(list),
-        }))
+        Ok(Found::Yes(Protocols { list: Reader::new(list) }))
     }
 
     /// An extension's data, by walking what is there. Only a field cut off by the end of the
@@ -130,11 +128,7 @@ fn search<'a>(mut body: Reader<'a>, wanted: u16) -> Result<Option<&'a [u8]>, Mal
         }
     }
     if cut {
-        return Err(Malformed::Short {
-            field: "extensions",
-            need: length,
-            have: body.len(),
-        });
+        return Err(Malformed::Short { field: "extensions", need: length, have: body.len() });
     }
     Ok(None)
 }

@@ -45,10 +45,7 @@ fn file() -> File {
 
 fn config(carrier: &Carrier) -> Config {
     let id = ConfigId::new(carrier.config).expect("0 to 6");
-    let key = carrier
-        .key
-        .as_ref()
-        .map(|key| key.0.as_slice().try_into().expect("16 bytes"));
+    let key = carrier.key.as_ref().map(|key| key.0.as_slice().try_into().expect("16 bytes"));
     Config::new(id, carrier.server_id_len, carrier.nonce_len, key).expect("lengths fit")
 }
 
@@ -67,28 +64,19 @@ fn every_id_is_written_alike_in_all_its_carriers() {
     for carrier in file().carriers {
         let server_id = ServerId::new(&carrier.server_id).expect("1 to 15 bytes");
         let nonce = Nonce::new(&carrier.nonce).expect("4 to 18 bytes");
-        let id = config(&carrier)
-            .encode(&server_id, &nonce)
-            .expect("lengths fit");
+        let id = config(&carrier).encode(&server_id, &nonce).expect("lengths fit");
         let ufrag = carrier::encode_ufrag(&id);
         let label = carrier::encode_label(&id);
         let ice_key = IceKey::new(carrier.ice_key.0.as_slice().try_into().expect("32 bytes"));
         let password = ice_key.password(ufrag.as_bytes());
         for (what, have, expected) in [
-            (
-                "CID",
-                id.to_string(),
-                data_encoding::HEXLOWER.encode(&carrier.cid),
-            ),
+            ("CID", id.to_string(), data_encoding::HEXLOWER.encode(&carrier.cid)),
             ("ufrag", ufrag.to_string(), carrier.ufrag),
             ("label", label.to_string(), carrier.sni_label),
             ("password", password.to_string(), carrier.ice_pwd),
         ] {
             if have != expected {
-                wrong.push(format!(
-                    "{}: {what} is {have}, expected {expected}",
-                    carrier.name
-                ));
+                wrong.push(format!("{}: {what} is {have}, expected {expected}", carrier.name));
             }
         }
     }
@@ -106,15 +94,9 @@ fn every_carrier_reads_back_as_its_server_and_labels_do_so_in_any_case() {
         let readings = [
             ("ufrag", carrier::decode_ufrag(carrier.ufrag.as_bytes())),
             ("label", carrier::decode_label(carrier.sni_label.as_bytes())),
-            (
-                "label in upper case",
-                carrier::decode_label(upper.as_bytes()),
-            ),
+            ("label in upper case", carrier::decode_label(upper.as_bytes())),
             ("host name", carrier::decode_server_name(host.as_bytes())),
-            (
-                "host name of one label",
-                carrier::decode_server_name(carrier.sni_label.as_bytes()),
-            ),
+            ("host name of one label", carrier::decode_server_name(carrier.sni_label.as_bytes())),
             ("CID", ConnectionId::new(&carrier.cid).ok()),
         ];
         for (what, id) in readings {

@@ -77,10 +77,7 @@ fn every_case_has_its_class_and_long_headers_their_fields() {
             (Class::Unassigned, _) => "drop",
         };
         if class != case.cls {
-            wrong.push(format!(
-                "{:02x?} is {class}, expected {}",
-                case.hex, case.cls
-            ));
+            wrong.push(format!("{:02x?} is {class}, expected {}", case.hex, case.cls));
         }
     }
     all_hold(&wrong);
@@ -106,11 +103,7 @@ fn first_bytes_follow_rfc_9443() {
                 Class::Stun => false,
             };
             if !agrees {
-                wrong.push(format!(
-                    "{first} is {:?}, expected {}",
-                    classify(&datagram),
-                    range.to
-                ));
+                wrong.push(format!("{first} is {:?}, expected {}", classify(&datagram), range.to));
             }
         }
     }
@@ -130,23 +123,11 @@ fn srtp_is_told_from_rtcp_by_its_second_byte_and_never_taken_for_quic() {
     let rtcp = file().second_byte_rtcp.bytes();
     for first in 128..=191 {
         for second in 0..=255 {
-            let expected = if rtcp.contains(&second) {
-                Class::Rtcp
-            } else {
-                Class::Rtp
-            };
-            assert_eq!(
-                classify(&[first, second, 0, 0]),
-                expected,
-                "{first} {second}"
-            );
+            let expected = if rtcp.contains(&second) { Class::Rtcp } else { Class::Rtp };
+            assert_eq!(classify(&[first, second, 0, 0]), expected, "{first} {second}");
         }
     }
-    assert_eq!(
-        classify(&[0x80]),
-        Class::Rtp,
-        "one byte is enough to know it is not QUIC"
-    );
+    assert_eq!(classify(&[0x80]), Class::Rtp, "one byte is enough to know it is not QUIC");
 }
 
 #[test]
@@ -160,10 +141,7 @@ fn packet_types_are_read_per_version() {
         for range in ranges {
             for first in range.bytes() {
                 let datagram = [&[first][..], &version, &[0, 0]].concat();
-                let name = match LongHeader::parse(&datagram)
-                    .expect("complete")
-                    .packet_type()
-                {
+                let name = match LongHeader::parse(&datagram).expect("complete").packet_type() {
                     Some(PacketType::Initial) => "Initial",
                     Some(PacketType::ZeroRtt) => "0-RTT",
                     Some(PacketType::Handshake) => "Handshake",
@@ -171,21 +149,14 @@ fn packet_types_are_read_per_version() {
                     None => "unknown",
                 };
                 if !range.to.starts_with(name) {
-                    wrong.push(format!(
-                        "{version:?} {first}: {name}, expected {}",
-                        range.to
-                    ));
+                    wrong.push(format!("{version:?} {first}: {name}, expected {}", range.to));
                 }
             }
         }
     }
     all_hold(&wrong);
     let greased = LongHeader::parse(&[0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 0, 0]).expect("complete");
-    assert_eq!(
-        greased.packet_type(),
-        None,
-        "of an unknown version nothing but invariants is read"
-    );
+    assert_eq!(greased.packet_type(), None, "of an unknown version nothing but invariants is read");
 }
 
 #[test]
@@ -193,8 +164,5 @@ fn connection_ids_over_20_bytes_are_malformed_in_known_versions_only() {
     let datagram = |version: [u8; 4]| [&[0xc0][..], &version, &[21], &[7; 21], &[0]].concat();
     assert!(LongHeader::parse(&datagram([0, 0, 0, 1])).is_err());
     let unknown = datagram([0x1a, 0x2a, 0x3a, 0x4a]);
-    assert_eq!(
-        LongHeader::parse(&unknown).map(|header| header.dcid.len()),
-        Ok(21)
-    );
+    assert_eq!(LongHeader::parse(&unknown).map(|header| header.dcid.len()), Ok(21));
 }

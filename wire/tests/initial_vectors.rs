@@ -65,9 +65,7 @@ fn packets_of_rfc_9001_and_rfc_9369_open_as_printed() {
     for (version, published) in [(Version::V1, file.v1), (Version::V2, file.v2)] {
         let mut scratch = [0; 1500];
         let client = InitialKeys::derive(version, &published.dcid, Side::Client);
-        let opened = client
-            .open(&published.client_packet, &mut scratch)
-            .expect("opens");
+        let opened = client.open(&published.client_packet, &mut scratch).expect("opens");
         assert_eq!(opened.number, 2);
         assert_eq!(opened.end, published.client_packet.len());
         let (crypto, padding) = opened.payload.split_at(published.client_crypto_frame.len());
@@ -75,9 +73,7 @@ fn packets_of_rfc_9001_and_rfc_9369_open_as_printed() {
         assert!(padding.iter().all(|&byte| byte == 0));
 
         let server = InitialKeys::derive(version, &published.dcid, Side::Server);
-        let opened = server
-            .open(&published.server_packet, &mut scratch)
-            .expect("opens");
+        let opened = server.open(&published.server_packet, &mut scratch).expect("opens");
         assert_eq!(opened.number, 1);
         assert_eq!(opened.payload, &*published.server_payload);
 
@@ -106,33 +102,20 @@ fn split_and_shuffled_hellos_name_their_server_once_it_has_come_and_never_anothe
         let mut stream = CryptoStream::new();
         for (index, datagram) in case.datagrams.iter().enumerate() {
             let header = LongHeader::parse(datagram).expect("well-formed");
-            assert_eq!(
-                (header.dcid, header.scid),
-                (&*case.dcid, &*case.scid),
-                "{}",
-                case.id
-            );
+            assert_eq!((header.dcid, header.scid), (&*case.dcid, &*case.scid), "{}", case.id);
             initial::collect_crypto(datagram, &mut [0; 1500], &mut stream).expect("opens");
             let found = ClientHello::new(stream.prefix()).server_name();
             // The file counts whole hellos; the name may be known before (`v2-pq-plain-split`).
             let early = index + 1 < case.sni_known_after_datagram && found == Ok(Found::NotYet);
             if found != Ok(Found::Yes(case.sni.as_bytes())) && !early {
-                wrong.push(format!(
-                    "{} after datagram {}: {found:?}",
-                    case.id,
-                    index + 1
-                ));
+                wrong.push(format!("{} after datagram {}: {found:?}", case.id, index + 1));
             }
         }
         if !hello_says(&stream, &case.sni, &case.alpn) {
             wrong.push(format!("{}: the whole hello says something else", case.id));
         }
         if stream.prefix().len() != case.client_hello_len {
-            wrong.push(format!(
-                "{}: {} bytes of hello",
-                case.id,
-                stream.prefix().len()
-            ));
+            wrong.push(format!("{}: {} bytes of hello", case.id, stream.prefix().len()));
         }
     }
     all_hold(&wrong);
@@ -140,10 +123,7 @@ fn split_and_shuffled_hellos_name_their_server_once_it_has_come_and_never_anothe
 
 #[test]
 fn half_of_a_hello_in_chromes_order_does_not_tell_the_name() {
-    let chaos = file()
-        .generated
-        .into_iter()
-        .filter(|case| case.id.contains("chaos"));
+    let chaos = file().generated.into_iter().filter(|case| case.id.contains("chaos"));
     let mut seen = 0;
     for case in chaos {
         seen += 1;
@@ -173,11 +153,7 @@ fn damaged_initials_do_not_open() {
             let mut stream = CryptoStream::new();
             let collected = initial::collect_crypto(&damaged, &mut scratch, &mut stream);
             assert!(collected.is_err(), "byte {at} is not covered");
-            assert_eq!(
-                stream.prefix(),
-                b"",
-                "nothing is taken from a forged packet"
-            );
+            assert_eq!(stream.prefix(), b"", "nothing is taken from a forged packet");
         }
     }
 }
@@ -186,27 +162,14 @@ fn damaged_initials_do_not_open() {
 fn an_initial_that_exceeds_the_scratch_space_is_refused_by_name() {
     let packet = file().v1.client_packet;
     let collected = initial::collect_crypto(&packet, &mut [0; 1199], &mut CryptoStream::new());
-    assert_eq!(
-        collected,
-        Err(Sealed::TooLong {
-            packet: 1200,
-            scratch: 1199
-        })
-    );
+    assert_eq!(collected, Err(Sealed::TooLong { packet: 1200, scratch: 1199 }));
 }
 
 #[test]
 fn two_initials_in_one_datagram_are_both_read() {
-    let case = file()
-        .generated
-        .into_iter()
-        .find(|case| case.id == "v1-pq-plain-split");
+    let case = file().generated.into_iter().find(|case| case.id == "v1-pq-plain-split");
     let case = case.expect("the file has it");
-    let coalesced: Vec<u8> = case
-        .datagrams
-        .iter()
-        .flat_map(|datagram| datagram.to_vec())
-        .collect();
+    let coalesced: Vec<u8> = case.datagrams.iter().flat_map(|datagram| datagram.to_vec()).collect();
     let mut stream = CryptoStream::new();
     initial::collect_crypto(&coalesced, &mut [0; 4096], &mut stream).expect("opens");
     assert!(hello_says(&stream, &case.sni, &case.alpn));

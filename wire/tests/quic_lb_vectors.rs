@@ -82,9 +82,7 @@ fn only(config: Config) -> Configs {
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    data_encoding::HEXLOWER
-        .decode(text.as_bytes())
-        .expect("hex")
+    data_encoding::HEXLOWER.decode(text.as_bytes()).expect("hex")
 }
 
 #[test]
@@ -93,25 +91,15 @@ fn every_published_and_generated_id_decodes_and_encodes() {
     let mut checked = 0;
     for vector in file().vectors.iter().filter(|vector| vector.check) {
         checked += 1;
-        let config = config(
-            vector.config_id,
-            vector.server_id_len,
-            vector.nonce_len,
-            vector.key.as_deref(),
-        );
+        let config =
+            config(vector.config_id, vector.server_id_len, vector.nonce_len, vector.key.as_deref());
         let configs = only(config.clone());
         let decoded = configs.decode(&vector.cid).expect("decodes");
         if *decoded.server_id != *vector.server_id {
-            wrong.push(format!(
-                "{}: decodes to server {}",
-                vector.id, decoded.server_id
-            ));
+            wrong.push(format!("{}: decodes to server {}", vector.id, decoded.server_id));
         }
         if configs.server_id(&vector.cid) != Ok(decoded.server_id) {
-            wrong.push(format!(
-                "{}: the short way to the server ID differs",
-                vector.id
-            ));
+            wrong.push(format!("{}: the short way to the server ID differs", vector.id));
         }
         let Some(nonce) = &vector.nonce else { continue };
         let nonce = Nonce::new(&hex(nonce)).expect("4 to 18 bytes");
@@ -131,23 +119,12 @@ fn every_published_and_generated_id_decodes_and_encodes() {
 #[test]
 fn the_vector_that_the_draft_prints_malformed_is_not_what_we_write() {
     let file = file();
-    let printed = file
-        .vectors
-        .iter()
-        .find(|vector| !vector.check)
-        .expect("one is marked");
+    let printed = file.vectors.iter().find(|vector| !vector.check).expect("one is marked");
     let digits = printed.nonce.as_deref().map_or(0, str::len);
     assert_eq!(digits, 9, "an odd number of digits cannot be bytes");
-    let configs = only(config(
-        printed.config_id,
-        printed.server_id_len,
-        printed.nonce_len,
-        None,
-    ));
+    let configs = only(config(printed.config_id, printed.server_id_len, printed.nonce_len, None));
     assert_ne!(
-        configs
-            .decode(&printed.cid)
-            .map(|decoded| decoded.server_id.to_vec()),
+        configs.decode(&printed.cid).map(|decoded| decoded.server_id.to_vec()),
         Ok(printed.server_id.to_vec())
     );
 }
@@ -158,12 +135,7 @@ fn each_unroutable_case_has_its_reason() {
     for case in file().unroutable {
         let mut configs = Configs::new();
         for active in &case.active_configs {
-            configs.insert(config(
-                active.config_id,
-                active.server_id_len,
-                active.nonce_len,
-                None,
-            ));
+            configs.insert(config(active.config_id, active.server_id_len, active.nonce_len, None));
         }
         let reason = match configs.server_id(&case.cid) {
             Err(Unroutable::Empty) => Some("empty"),
@@ -175,10 +147,7 @@ fn each_unroutable_case_has_its_reason() {
             Ok(_) => Some("unknown-server"),
         };
         if reason != case.reason.as_deref() {
-            wrong.push(format!(
-                "{:?} is {reason:?}, expected {:?}",
-                case.cid, case.reason
-            ));
+            wrong.push(format!("{:?} is {reason:?}, expected {:?}", case.cid, case.reason));
         }
     }
     all_hold(&wrong);

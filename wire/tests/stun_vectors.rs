@@ -90,38 +90,21 @@ impl Vector {
         let ice = message.ice_username();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let key = self.key();
-        let (sha1, sha256) = (
-            message.verify_integrity(&key),
-            message.verify_integrity_sha256(&key),
-        );
+        let (sha1, sha256) =
+            (message.verify_integrity(&key), message.verify_integrity_sha256(&key));
         let facts = [
             ("class", Some(class.to_owned()) == self.cls),
             ("method", message.method() == self.method),
             ("username", message.username().map(text) == self.username),
-            (
-                "routing ufrag",
-                ice.map(|ice| text(ice.server)) == self.routing_ufrag,
-            ),
+            ("routing ufrag", ice.map(|ice| text(ice.server)) == self.routing_ufrag),
             (
                 "peer ufrag",
                 self.peer_ufrag.is_none() || ice.map(|ice| text(ice.client)) == self.peer_ufrag,
             ),
-            (
-                "use-candidate",
-                message.use_candidate() == self.use_candidate,
-            ),
-            (
-                "mapped address",
-                message.xor_mapped_address() == self.xor_mapped,
-            ),
-            (
-                "integrity",
-                sha1 == (self.integrity.as_deref() == Some("sha1")),
-            ),
-            (
-                "SHA-256 integrity",
-                sha256 == (self.integrity.as_deref() == Some("sha256")),
-            ),
+            ("use-candidate", message.use_candidate() == self.use_candidate),
+            ("mapped address", message.xor_mapped_address() == self.xor_mapped),
+            ("integrity", sha1 == (self.integrity.as_deref() == Some("sha1"))),
+            ("SHA-256 integrity", sha256 == (self.integrity.as_deref() == Some("sha256"))),
             (
                 "fingerprint",
                 self.fingerprint.as_ref().is_none_or(|expected| {
@@ -147,11 +130,7 @@ fn every_message_says_what_its_source_prints() {
     for vector in vectors() {
         let is_stun = vector.stun && vector.check;
         if (classify(&vector.hex) == Class::Stun) != is_stun {
-            wrong.push(format!(
-                "{}: classified as {:?}",
-                vector.id,
-                classify(&vector.hex)
-            ));
+            wrong.push(format!("{}: classified as {:?}", vector.id, classify(&vector.hex)));
             continue;
         }
         match Message::parse(&vector.hex) {
@@ -171,20 +150,13 @@ fn a_damaged_fingerprint_does_not_verify() {
         .into_iter()
         .find(|vector| matches!(&vector.fingerprint, Some(Fingerprint::Bad(Bad::Bad))));
     let bad = bad.expect("the file has one");
-    assert!(
-        !Message::parse(&bad.hex)
-            .expect("well-formed")
-            .verify_fingerprint()
-    );
+    assert!(!Message::parse(&bad.hex).expect("well-formed").verify_fingerprint());
 }
 
 #[test]
 fn flipping_any_bit_of_a_covered_byte_breaks_the_integrity() {
     let all = vectors();
-    let request = all
-        .iter()
-        .find(|vector| vector.id == "2.1-request")
-        .expect("RFC 5769, 2.1");
+    let request = all.iter().find(|vector| vector.id == "2.1-request").expect("RFC 5769, 2.1");
     let key = request.key();
     // All of the message in front of FINGERPRINT's eight bytes, and the MAC itself among them.
     for at in 0..request.hex.len() - 8 {

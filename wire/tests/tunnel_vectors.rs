@@ -36,27 +36,18 @@ fn vectors() -> Vec<Vector> {
 #[test]
 fn tunnel_headers_read_and_write_as_published() {
     let mut seen = 0;
-    for vector in vectors()
-        .into_iter()
-        .filter(|vector| vector.kind == "cloudflare-spp")
-    {
+    for vector in vectors().into_iter().filter(|vector| vector.kind == "cloudflare-spp") {
         seen += 1;
         let address = |ip: Option<IpAddr>, port: Option<u16>| {
             SocketAddr::new(ip.expect("an address"), port.expect("a port"))
         };
-        let tuple = FiveTuple::new(
-            address(vector.src, vector.sport),
-            address(vector.dst, vector.dport),
-        );
+        let tuple =
+            FiveTuple::new(address(vector.src, vector.sport), address(vector.dst, vector.dport));
         assert_eq!(tunnel::encode(&tuple), *vector.header);
         let datagram = [&*vector.header, b"payload"].concat();
         assert_eq!(tunnel::decode(&datagram), Ok((tuple, &b"payload"[..])));
         assert_eq!(tunnel::decode(&vector.header), Ok((tuple, &b""[..])));
-        assert_eq!(
-            tuple.client(),
-            address(vector.src, vector.sport),
-            "IPv4 reads as IPv4"
-        );
+        assert_eq!(tuple.client(), address(vector.src, vector.sport), "IPv4 reads as IPv4");
         assert_eq!(tuple.vip(), address(vector.dst, vector.dport));
     }
     assert_eq!(seen, 2, "one for each IP version");

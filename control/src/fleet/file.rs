@@ -74,10 +74,7 @@ fn default_pool() -> String {
 }
 
 const fn default_serves() -> Serves {
-    Serves {
-        ice: true,
-        quic: true,
-    }
+    Serves { ice: true, quic: true }
 }
 
 #[derive(Clone, Copy, Deserialize, Eq, PartialEq)]

@@ -24,10 +24,7 @@ pub struct Invalid {
 
 impl Invalid {
     fn new(key: impl Into<String>, problem: impl fmt::Display) -> Self {
-        Self {
-            key: key.into(),
-            problem: problem.to_string(),
-        }
+        Self { key: key.into(), problem: problem.to_string() }
     }
 
     /// The same, said of a file.
@@ -83,10 +80,7 @@ fn routing(specs: &[RoutingSpec]) -> Result<Vec<Routing>, Invalid> {
     for (index, spec) in specs.iter().enumerate() {
         let key = |name: &str| format!("routing[{index}].{name}");
         let id = ConfigId::new(spec.config).ok_or_else(|| {
-            Invalid::new(
-                key("config"),
-                format_args!("must be 0 to 6, not {}", spec.config),
-            )
+            Invalid::new(key("config"), format_args!("must be 0 to 6, not {}", spec.config))
         })?;
         if all.iter().any(|other| other.config.id() == id) {
             let problem = format_args!("configuration {id} is defined twice");
@@ -109,10 +103,7 @@ fn nodes(specs: Vec<NodeSpec>, routing: &[Routing]) -> Result<Vec<Node>, Invalid
     for (index, spec) in specs.into_iter().enumerate() {
         let key = |name: &str| format!("node[{index}].{name}");
         if by_id.insert(spec.id.clone(), index).is_some() {
-            return Err(Invalid::new(
-                key("id"),
-                format_args!("there are two nodes {}", spec.id),
-            ));
+            return Err(Invalid::new(key("id"), format_args!("there are two nodes {}", spec.id)));
         }
         if let Some(server_id) = spec.server_id {
             if let Some(other) = by_server_id.insert(server_id, spec.id.clone()) {
@@ -144,11 +135,7 @@ fn nodes(specs: Vec<NodeSpec>, routing: &[Routing]) -> Result<Vec<Node>, Invalid
 fn node(spec: NodeSpec) -> Node {
     let own = || vec![IpNet::from(spec.address.ip())];
     Node {
-        prefix: if spec.prefix.is_empty() {
-            own()
-        } else {
-            spec.prefix
-        },
+        prefix: if spec.prefix.is_empty() { own() } else { spec.prefix },
         id: spec.id,
         server_id: spec.server_id,
         address: spec.address,
@@ -164,29 +151,22 @@ fn node(spec: NodeSpec) -> Node {
 fn usable(address: SocketAddr) -> Result<SocketAddr, String> {
     let ip = address.ip().to_canonical();
     if address.port() == 0 || ip.is_unspecified() || ip.is_multicast() {
-        return Err(format!(
-            "{address} is not an address that datagrams can be sent to"
-        ));
+        return Err(format!("{address} is not an address that datagrams can be sent to"));
     }
     Ok(SocketAddr::new(ip, address.port()))
 }
 
 fn sessions(specs: Vec<SessionSpec>, fleet: &Fleet) -> Result<Vec<Session>, Invalid> {
-    let by_id: HashMap<&NodeId, usize> = fleet
-        .nodes
-        .iter()
-        .enumerate()
-        .map(|(index, node)| (&node.id, index))
-        .collect();
+    let by_id: HashMap<&NodeId, usize> =
+        fleet.nodes.iter().enumerate().map(|(index, node)| (&node.id, index)).collect();
     let owners = Owners::of(fleet);
     let mut known = HashMap::new();
     let mut sessions = Vec::with_capacity(specs.len());
     for (index, spec) in specs.into_iter().enumerate() {
         let key = |name: &str| format!("session[{index}].{name}");
-        for (name, ufrag) in [
-            ("ufrag", Some(&spec.ufrag)),
-            ("client_ufrag", spec.client_ufrag.as_ref()),
-        ] {
+        for (name, ufrag) in
+            [("ufrag", Some(&spec.ufrag)), ("client_ufrag", spec.client_ufrag.as_ref())]
+        {
             if let Some(problem) = ufrag.and_then(|ufrag| not_a_ufrag(ufrag)) {
                 return Err(Invalid::new(key(name), problem));
             }
@@ -199,10 +179,7 @@ fn sessions(specs: Vec<SessionSpec>, fleet: &Fleet) -> Result<Vec<Session>, Inva
             let problem = format_args!("{} is a routing ID of node {owner}", spec.ufrag);
             return Err(Invalid::new(key("ufrag"), problem));
         }
-        let address = spec
-            .address
-            .map(|address| within(address, &fleet.nodes, node))
-            .transpose();
+        let address = spec.address.map(|address| within(address, &fleet.nodes, node)).transpose();
         let address = address.map_err(|problem| Invalid::new(key("address"), problem))?;
         let pair = (spec.ufrag.clone(), spec.client_ufrag.clone());
         if let Some(other) = known.insert(pair, index) {
@@ -237,9 +214,7 @@ impl Owners {
         let ids = fleet.nodes.iter().enumerate();
         Self {
             configs: fleet.configs(),
-            by_server_id: ids
-                .filter_map(|(index, node)| Some((node.server_id?, index)))
-                .collect(),
+            by_server_id: ids.filter_map(|(index, node)| Some((node.server_id?, index))).collect(),
         }
     }
 
@@ -254,21 +229,10 @@ impl Owners {
 /// not another node's.
 fn within(address: SocketAddr, nodes: &[Node], node: usize) -> Result<SocketAddr, String> {
     let address = usable(address)?;
-    if !nodes[node]
-        .prefix
-        .iter()
-        .any(|net| net.contains(&address.ip()))
-    {
-        return Err(format!(
-            "{address} lies outside the prefix of node {}",
-            nodes[node].id
-        ));
+    if !nodes[node].prefix.iter().any(|net| net.contains(&address.ip())) {
+        return Err(format!("{address} lies outside the prefix of node {}", nodes[node].id));
     }
-    match nodes
-        .iter()
-        .enumerate()
-        .find(|(_, other)| other.address == address)
-    {
+    match nodes.iter().enumerate().find(|(_, other)| other.address == address) {
         Some((other, owner)) if other != node => {
             Err(format!("{address} is the address of node {}", owner.id))
         }
@@ -289,11 +253,8 @@ fn warnings(fleet: &Fleet) -> Vec<Warning> {
             )));
         }
     }
-    let mut lengths: Vec<_> = fleet
-        .routing
-        .iter()
-        .map(|routing| routing.config.cid_len())
-        .collect();
+    let mut lengths: Vec<_> =
+        fleet.routing.iter().map(|routing| routing.config.cid_len()).collect();
     lengths.sort_unstable();
     lengths.dedup();
     if lengths.len() > 1 {
@@ -303,9 +264,7 @@ fn warnings(fleet: &Fleet) -> Vec<Warning> {
         )));
     }
     if fleet.nodes.is_empty() {
-        warnings.push(Warning(
-            "there is no node: every datagram will be dropped".to_owned(),
-        ));
+        warnings.push(Warning("there is no node: every datagram will be dropped".to_owned()));
     }
     warnings
 }

@@ -9,10 +9,7 @@ use tokio::{sync::Notify, time::timeout};
 /// When this process began to tell times to itself, on both clocks.
 static BEGINNING: LazyLock<(Instant, SystemTime)> = LazyLock::new(beginning);
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "to understand the time that a node tells"
-)]
+#[expect(clippy::disallowed_methods, reason = "to understand the time that a node tells")]
 fn beginning() -> (Instant, SystemTime) {
     (Instant::now(), SystemTime::now())
 }
@@ -118,10 +115,7 @@ impl Log {
         self.wait(most, |record| {
             let fresh = record.received.get(looked..).unwrap_or_default();
             looked = record.received.len();
-            fresh
-                .iter()
-                .find(|received| received.from == from && received.sent >= since)
-                .copied()
+            fresh.iter().find(|received| received.from == from && received.sent >= since).copied()
         })
         .await
     }

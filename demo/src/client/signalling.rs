@@ -48,20 +48,12 @@ pub(super) async fn ask(
             .header("content-type", "application/sdp")
             .body(body)
             .map_err(|error| error.to_string())?;
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .build()
-            .into();
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut response = agent.run(request).map_err(|error| error.to_string())?;
-        let location = response
-            .headers()
-            .get("location")
-            .and_then(|value| value.to_str().ok());
+        let location = response.headers().get("location").and_then(|value| value.to_str().ok());
         let location = location.map(str::to_owned);
-        let body = response
-            .body_mut()
-            .read_to_string()
-            .map_err(|error| error.to_string())?;
+        let body = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
         if response.status().is_success() {
             Ok(Answer { body, location })
         } else {
@@ -104,8 +96,5 @@ pub async fn webtransport_offer(
         })
     };
     let problem = || format!("{:?} is not what was asked for", answer.body);
-    read().ok_or_else(|| ClientError::Signalling {
-        node,
-        problem: problem(),
-    })
+    read().ok_or_else(|| ClientError::Signalling { node, problem: problem() })
 }

@@ -64,13 +64,7 @@ impl WebRtcOptions {
     /// A client that sends audio and video, and receives those of one other.
     #[must_use]
     pub const fn new(number: u32) -> Self {
-        Self {
-            number,
-            video: true,
-            video_len: VIDEO_LEN,
-            slots: 1,
-            mirror: false,
-        }
+        Self { number, video: true, video_len: VIDEO_LEN, slots: 1, mirror: false }
     }
 }
 
@@ -91,11 +85,7 @@ enum Command {
     /// To another socket: a new one, or one it had before.
     Move(Option<usize>, oneshot::Sender<io::Result<SocketAddr>>),
     /// Make an offer that restarts ICE, or asks for more slots.
-    Offer {
-        restart: bool,
-        more_slots: usize,
-        reply: oneshot::Sender<Result<String, String>>,
-    },
+    Offer { restart: bool, more_slots: usize, reply: oneshot::Sender<Result<String, String>> },
     /// Take the answer to it.
     Answer(String, oneshot::Sender<Result<(), String>>),
     /// Ask for a keyframe of whatever is received.
@@ -167,9 +157,7 @@ impl WebRtcClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn new_socket(&self) -> Result<SocketAddr, ClientError> {
-        self.tell(|reply| Command::Move(None, reply))
-            .await?
-            .map_err(ClientError::Socket)
+        self.tell(|reply| Command::Move(None, reply)).await?.map_err(ClientError::Socket)
     }
 
     /// Moves back to one of its sockets, in the order of their making.
@@ -177,9 +165,7 @@ impl WebRtcClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn return_to(&self, socket: usize) -> Result<SocketAddr, ClientError> {
-        self.tell(|reply| Command::Move(Some(socket), reply))
-            .await?
-            .map_err(ClientError::Socket)
+        self.tell(|reply| Command::Move(Some(socket), reply)).await?.map_err(ClientError::Socket)
     }
 
     /// Restarts ICE. Says which ufrag and password the node has from then on.
@@ -220,31 +206,14 @@ impl WebRtcClient {
     /// # Errors
     /// [`ClientError::Signalling`].
     pub async fn leave(&self) -> Result<(), ClientError> {
-        ask(
-            self.node,
-            Method::DELETE,
-            self.location.clone(),
-            String::new(),
-        )
-        .await
-        .map(drop)
+        ask(self.node, Method::DELETE, self.location.clone(), String::new()).await.map(drop)
     }
 
     async fn offer(&self, restart: bool, more_slots: usize) -> Result<String, ClientError> {
-        let offer = self
-            .tell(|reply| Command::Offer {
-                restart,
-                more_slots,
-                reply,
-            })
-            .await?;
+        let offer = self.tell(|reply| Command::Offer { restart, more_slots, reply }).await?;
         let offer = offer.map_err(ClientError::WebRtc)?;
-        let answer = ask(self.node, Method::PATCH, self.location.clone(), offer)
-            .await?
-            .body;
-        let taken = self
-            .tell(|reply| Command::Answer(answer.clone(), reply))
-            .await?;
+        let answer = ask(self.node, Method::PATCH, self.location.clone(), offer).await?.body;
+        let taken = self.tell(|reply| Command::Answer(answer.clone(), reply)).await?;
         taken.map_err(ClientError::WebRtc)?;
         Ok(answer)
     }
@@ -254,9 +223,7 @@ impl WebRtcClient {
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, ClientError> {
         let (reply, answer) = oneshot::channel();
-        self.commands
-            .send(command(reply))
-            .map_err(|_| ClientError::Ended)?;
+        self.commands.send(command(reply)).map_err(|_| ClientError::Ended)?;
         answer.await.map_err(|_| ClientError::Ended)
     }
 }
@@ -335,16 +302,9 @@ impl Agent {
     fn first_offer(&mut self) -> Result<(String, str0m::change::SdpPendingOffer), ClientError> {
         let mut api = self.rtc.sdp_api();
         let kinds = [MediaKind::Audio, MediaKind::Video];
-        for kind in kinds
-            .into_iter()
-            .take(if self.options.video { 2 } else { 1 })
-        {
+        for kind in kinds.into_iter().take(if self.options.video { 2 } else { 1 }) {
             let mid = api.add_media(kind, Direction::SendOnly, None, None, None);
-            self.tracks.push(Track {
-                mid,
-                kind,
-                sequence: 0,
-            });
+            self.tracks.push(Track { mid, kind, sequence: 0 });
         }
         for _ in 0..self.options.slots {
             for kind in kinds {
@@ -376,9 +336,7 @@ impl Agent {
             due = self.drain();
         }
         self.log.write(|record| {
-            record
-                .ended
-                .get_or_insert_with(|| "the session has ended".to_owned());
+            record.ended.get_or_insert_with(|| "the session has ended".to_owned());
         });
     }
 
@@ -387,11 +345,7 @@ impl Agent {
             Command::Move(socket, reply) => {
                 let _gone = reply.send(self.use_socket(socket).await);
             }
-            Command::Offer {
-                restart,
-                more_slots,
-                reply,
-            } => {
+            Command::Offer { restart, more_slots, reply } => {
                 let mut api = self.rtc.sdp_api();
                 if restart {
                     api.ice_restart(true);
@@ -425,10 +379,7 @@ impl Agent {
     fn take_answer(&mut self, answer: &str) -> Result<(), String> {
         let pending = self.pending.take().ok_or("no offer was made")?;
         let answer = SdpAnswer::from_sdp_string(answer).map_err(|error| error.to_string())?;
-        self.rtc
-            .sdp_api()
-            .accept_answer(pending, answer)
-            .map_err(|error| error.to_string())
+        self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| error.to_string())
     }
 
     /// Moves to a socket: a new one, or the one of this index. What the others had is over.
@@ -469,15 +420,7 @@ impl Agent {
                     continue;
                 };
                 let bytes = buffer[..len].to_vec();
-                if inbox
-                    .send(Datagram {
-                        socket: index,
-                        from,
-                        bytes,
-                    })
-                    .await
-                    .is_err()
-                {
+                if inbox.send(Datagram { socket: index, from, bytes }).await.is_err() {
                     return;
                 }
             }
@@ -495,9 +438,7 @@ impl Agent {
         };
         let receive = Receive::new(Protocol::Udp, datagram.from, local, &datagram.bytes);
         if let Ok(receive) = receive {
-            let _reported = self
-                .rtc
-                .handle_input(Input::Receive(Instant::now(), receive));
+            let _reported = self.rtc.handle_input(Input::Receive(Instant::now(), receive));
         }
     }
 
@@ -516,10 +457,7 @@ impl Agent {
             if track.kind == MediaKind::Video && self.ticks % 2 == 1 {
                 continue;
             }
-            let params = self
-                .rtc
-                .codec_config()
-                .find(|params| params.spec().codec == codec);
+            let params = self.rtc.codec_config().find(|params| params.spec().codec == codec);
             let Some(payload_type) = params.map(|params| params.pt()) else {
                 continue;
             };
@@ -527,11 +465,7 @@ impl Agent {
             let Some(tx) = api.stream_tx_by_mid(track.mid, None) else {
                 continue;
             };
-            let sent = Sent {
-                stream,
-                sequence: track.sequence,
-                at: now,
-            };
+            let sent = Sent { stream, sequence: track.sequence, at: now };
             let payload = media(self.options.number, &sent, length);
             let timestamp = self.ticks.wrapping_mul(clock);
             tx.write_rtp(
@@ -564,9 +498,8 @@ impl Agent {
                 Ok(Output::Timeout(due)) => return due,
                 Ok(Output::Transmit(transmit)) => {
                     let socket = &self.sockets[self.current];
-                    let is_current = socket
-                        .local_addr()
-                        .is_ok_and(|address| address == transmit.source);
+                    let is_current =
+                        socket.local_addr().is_ok_and(|address| address == transmit.source);
                     if is_current {
                         if is_request(&transmit.contents) {
                             self.log.write(|record| record.checks.push(now));
@@ -576,8 +509,7 @@ impl Agent {
                 }
                 Ok(Output::Event(event)) => self.note(event, now),
                 Err(error) => {
-                    self.log
-                        .write(|record| record.ended = Some(error.to_string()));
+                    self.log.write(|record| record.ended = Some(error.to_string()));
                     return now + TICK;
                 }
             }
@@ -601,11 +533,7 @@ impl Agent {
         let name = packet.header.ext_vals.user_values.get::<NodeName>();
         let received = read_media(&packet.payload, now, None);
         if received.is_some_and(|received| received.stream == VIDEO) {
-            let stream = self
-                .rtc
-                .direct_api()
-                .stream_rx(&packet.header.ssrc)
-                .map(|rx| rx.mid());
+            let stream = self.rtc.direct_api().stream_rx(&packet.header.ssrc).map(|rx| rx.mid());
             self.received_video.extend(stream);
         }
         self.log.write(|record| {

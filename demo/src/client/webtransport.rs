@@ -87,13 +87,7 @@ impl WebTransportClient {
             tokio::spawn(send(session.clone(), options.number, log.clone())).abort_handle(),
             tokio::spawn(receive(session.clone(), log.clone())).abort_handle(),
         ];
-        Ok(Self {
-            number: options.number,
-            log,
-            endpoint,
-            session,
-            tasks,
-        })
+        Ok(Self { number: options.number, log, endpoint, session, tasks })
     }
 
     /// Opens a session at any path, without sending anything on it.
@@ -183,11 +177,7 @@ async fn send(session: Session, number: u32, log: Arc<Log>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for sequence in 0.. {
         tick.tick().await;
-        let sent = Sent {
-            stream: 0,
-            sequence,
-            at: Instant::now(),
-        };
+        let sent = Sent { stream: 0, sequence, at: Instant::now() };
         let datagram = media(number, &sent, DATAGRAM_LEN);
         match session.send_datagram(Bytes::from(datagram)) {
             Ok(()) => log.write(|record| record.sent.push(sent)),
@@ -225,12 +215,7 @@ async fn receive(session: Session, log: Arc<Log>) {
 /// Those of the system.
 pub fn client_endpoint(vip: SocketAddr) -> io::Result<Endpoint> {
     let socket = UdpSocket::bind((vip.ip(), 0))?;
-    Endpoint::new(
-        EndpointConfig::default(),
-        None,
-        socket,
-        Arc::new(TokioRuntime),
-    )
+    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))
 }
 
 fn client_config(certificate: [u8; 32], post_quantum: bool) -> Result<ClientConfig, ClientError> {
@@ -244,10 +229,7 @@ fn client_config(certificate: [u8; 32], post_quantum: bool) -> Result<ClientConf
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| problem(&error))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned {
-            certificate,
-            provider,
-        }))
+        .with_custom_certificate_verifier(Arc::new(Pinned { certificate, provider }))
         .with_no_client_auth();
     tls.alpn_protocols = vec![b"h3".to_vec()];
     let tls = QuicClientConfig::try_from(tls).map_err(|error| problem(&error))?;
@@ -303,8 +285,6 @@ impl ServerCertVerifier for Pinned {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

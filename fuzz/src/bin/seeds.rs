@@ -31,8 +31,11 @@ fn main() -> io::Result<()> {
     ];
     write("stun", &stuns)?;
 
-    let hellos =
-        [Hello::named("sfu.example.test").bytes(), Hello::named("a.b").post_quantum().bytes(), Hello::nameless().bytes()];
+    let hellos = [
+        Hello::named("sfu.example.test").bytes(),
+        Hello::named("a.b").post_quantum().bytes(),
+        Hello::nameless().bytes(),
+    ];
     write("client_hello", &hellos)?;
     let connection = Connection::v1(b"original", b"source");
     let mut initials = connection.split_hello(&hellos[1], &[1_000]);
@@ -52,7 +55,10 @@ fn main() -> io::Result<()> {
     let id = routing.cid(&[0, 0, 0, 10], 7);
     write("quic_lb", &[(0..60).collect(), id, vec![0xff; 60]])?;
     let label = routing.label(&[0, 0, 0, 10], 7);
-    write("carrier", &[ufrag.into_bytes(), label.clone().into_bytes(), format!("{label}.x").into_bytes()])?;
+    write(
+        "carrier",
+        &[ufrag.into_bytes(), label.clone().into_bytes(), format!("{label}.x").into_bytes()],
+    )?;
     let six = FiveTuple::new(kit::address("[2001:db8::1]:1"), kit::address("[2001:db8::2]:2"));
     let tunnels = [tunnelled(&FiveTuple::new(client, vip), b"payload"), tunnelled(&six, b"")];
     write("tunnel", &tunnels)?;

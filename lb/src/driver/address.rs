@@ -47,9 +47,7 @@ pub(super) fn to_storage(address: SocketAddr, storage: &mut libc::sockaddr_stora
             let raw = libc::sockaddr_in {
                 sin_family: libc::AF_INET as libc::sa_family_t,
                 sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr {
-                    s_addr: u32::from(*v4.ip()).to_be(),
-                },
+                sin_addr: libc::in_addr { s_addr: u32::from(*v4.ip()).to_be() },
                 sin_zero: [0; 8],
             };
             // SAFETY: `storage` is a live `sockaddr_storage`, at least as large and as aligned as
@@ -62,9 +60,7 @@ pub(super) fn to_storage(address: SocketAddr, storage: &mut libc::sockaddr_stora
                 sin6_family: libc::AF_INET6 as libc::sa_family_t,
                 sin6_port: v6.port().to_be(),
                 sin6_flowinfo: 0,
-                sin6_addr: libc::in6_addr {
-                    s6_addr: v6.ip().octets(),
-                },
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
                 sin6_scope_id: v6.scope_id(),
             };
             // SAFETY: as above.
@@ -111,18 +107,14 @@ pub(super) fn source(source: IpAddr, control: &mut Control) -> usize {
         IpAddr::V4(v4) => {
             let info = libc::in_pktinfo {
                 ipi_ifindex: 0,
-                ipi_spec_dst: libc::in_addr {
-                    s_addr: u32::from(v4).to_be(),
-                },
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from(v4).to_be() },
                 ipi_addr: libc::in_addr { s_addr: 0 },
             };
             write_control(control, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
         }
         IpAddr::V6(v6) => {
             let info = libc::in6_pktinfo {
-                ipi6_addr: libc::in6_addr {
-                    s6_addr: v6.octets(),
-                },
+                ipi6_addr: libc::in6_addr { s6_addr: v6.octets() },
                 ipi6_ifindex: 0,
             };
             write_control(control, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
@@ -145,11 +137,7 @@ fn write_control<T: Copy>(control: &mut Control, level: i32, kind: i32, info: T)
     let (space, length) = const { control_len(mem::size_of::<T>()) };
     *control = Control::EMPTY;
     let at = control.0.as_mut_ptr();
-    let head = libc::cmsghdr {
-        cmsg_len: length as _,
-        cmsg_level: level,
-        cmsg_type: kind,
-    };
+    let head = libc::cmsghdr { cmsg_len: length as _, cmsg_level: level, cmsg_type: kind };
     // SAFETY: `control` is aligned for a `cmsghdr` (8 bytes) and, as `control_len` asserts at
     // compile time, has room for the header and `info` behind it.
     unsafe { at.cast::<libc::cmsghdr>().write(head) };
@@ -179,10 +167,7 @@ mod tests {
         ] {
             let mut storage = storage();
             to_storage(text.parse().expect("an address"), &mut storage);
-            assert_eq!(
-                from_storage(&storage),
-                Some(expected.parse().expect("an address"))
-            );
+            assert_eq!(from_storage(&storage), Some(expected.parse().expect("an address")));
         }
         assert_eq!(from_storage(&storage()), None, "no family, no address");
     }

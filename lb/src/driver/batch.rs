@@ -64,16 +64,11 @@ impl Batch {
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.count = 0;
         let buffers = self.buffers.chunks_exact_mut(BUFFER);
-        let slots = buffers
-            .zip(&mut self.names)
-            .zip(&mut self.controls)
-            .zip(&mut self.vectors);
+        let slots = buffers.zip(&mut self.names).zip(&mut self.controls).zip(&mut self.vectors);
         for ((((buffer, name), control), vector), header) in slots.zip(&mut self.headers) {
             let datagram = &mut buffer[tunnel::HEADER_LEN..];
-            *vector = libc::iovec {
-                iov_base: datagram.as_mut_ptr().cast(),
-                iov_len: datagram.len(),
-            };
+            *vector =
+                libc::iovec { iov_base: datagram.as_mut_ptr().cast(), iov_len: datagram.len() };
             header.msg_len = 0;
             header.msg_hdr.msg_name = ptr::from_mut(name).cast();
             header.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as u32;
@@ -119,22 +114,14 @@ impl Batch {
         let start = slot * BUFFER;
         self.buffers[start..start + tunnel::HEADER_LEN].copy_from_slice(&tunnel::encode(tuple));
         let len = tunnel::HEADER_LEN + self.whole(slot).len;
-        Bytes {
-            slot,
-            start: 0,
-            len,
-        }
+        Bytes { slot, start: 0, len }
     }
 
     /// What stands behind the tunnel header that the datagram begins with.
     pub(super) fn without_header(&self, slot: usize) -> Bytes {
         let whole = self.whole(slot);
         let header = tunnel::HEADER_LEN.min(whole.len);
-        Bytes {
-            slot,
-            start: whole.start + header,
-            len: whole.len - header,
-        }
+        Bytes { slot, start: whole.start + header, len: whole.len - header }
     }
 
     pub(super) fn bytes(&self, bytes: Bytes) -> &[u8] {
@@ -144,10 +131,6 @@ impl Batch {
 
     fn whole(&self, slot: usize) -> Bytes {
         let len = self.headers[slot].msg_len as usize;
-        Bytes {
-            slot,
-            start: tunnel::HEADER_LEN,
-            len: len.min(DATAGRAM_MAX),
-        }
+        Bytes { slot, start: tunnel::HEADER_LEN, len: len.min(DATAGRAM_MAX) }
     }
 }

@@ -43,10 +43,7 @@ impl SendQueue {
 
     /// Queues a datagram. A queue holds one batch, so there is always room.
     pub(super) fn push(&mut self, bytes: Bytes, to: SocketAddr, from: Option<IpAddr>) {
-        debug_assert!(
-            self.entries.len() < BATCH,
-            "one entry for each received datagram"
-        );
+        debug_assert!(self.entries.len() < BATCH, "one entry for each received datagram");
         self.entries.push(Entry { bytes, to, from });
     }
 
@@ -85,19 +82,13 @@ impl SendQueue {
     }
 
     fn prepare(&mut self, batch: &Batch) -> usize {
-        let areas = self
-            .names
-            .iter_mut()
-            .zip(&mut self.controls)
-            .zip(&mut self.vectors);
+        let areas = self.names.iter_mut().zip(&mut self.controls).zip(&mut self.vectors);
         for (entry, (((name, control), vector), header)) in
             self.entries.iter().zip(areas.zip(&mut self.headers))
         {
             let bytes = batch.bytes(entry.bytes);
-            *vector = libc::iovec {
-                iov_base: bytes.as_ptr().cast_mut().cast(),
-                iov_len: bytes.len(),
-            };
+            *vector =
+                libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
             let header = &mut header.msg_hdr;
             header.msg_namelen = address::to_storage(entry.to, name) as u32;
             header.msg_name = ptr::from_mut(name).cast();

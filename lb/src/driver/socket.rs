@@ -37,11 +37,7 @@ impl SocketError {
     fn new(role: &'static str, address: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::AddrInUse => Self::InUse { role, address },
-            _ => Self::Refused {
-                role,
-                address,
-                source,
-            },
+            _ => Self::Refused { role, address, source },
         }
     }
 }
@@ -94,14 +90,9 @@ pub(crate) fn open_tunnels(
     }
     let first =
         open_tunnel(address).map_err(|source| SocketError::new("tunnel", address, source))?;
-    let second = other_wildcard(address).and_then(|other| {
-        open_tunnel(other)
-            .ok()
-            .map(|socket| (local(&socket, other), socket))
-    });
-    Ok(std::iter::once((local(&first, address), first))
-        .chain(second)
-        .collect())
+    let second = other_wildcard(address)
+        .and_then(|other| open_tunnel(other).ok().map(|socket| (local(&socket, other), socket)));
+    Ok(std::iter::once((local(&first, address), first)).chain(second).collect())
 }
 
 fn open_tunnel(address: SocketAddr) -> io::Result<Socket> {
@@ -111,11 +102,7 @@ fn open_tunnel(address: SocketAddr) -> io::Result<Socket> {
 }
 
 fn udp(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     // Never fragment: a datagram that does not fit is refused, and counted, instead.
     match address {
@@ -147,28 +134,14 @@ fn set_option(socket: &Socket, level: i32, option: i32, value: i32) -> io::Resul
     // SAFETY: `value` is a live `int` of `length` bytes, which is what each of these options takes;
     // the descriptor is open while `socket` is borrowed.
     let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            ptr::from_ref(&value).cast(),
-            length,
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(&value).cast(), length)
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The address a socket is bound to.
 fn local(socket: &Socket, asked_for: SocketAddr) -> SocketAddr {
-    socket
-        .local_addr()
-        .ok()
-        .and_then(|address| address.as_socket())
-        .unwrap_or(asked_for)
+    socket.local_addr().ok().and_then(|address| address.as_socket()).unwrap_or(asked_for)
 }
 
 /// The wildcard of the other IP version.

@@ -79,9 +79,7 @@ impl Handle {
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        self.thread
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished())
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 }
 
@@ -105,15 +103,8 @@ pub(crate) fn spawn(number: usize, engine: Engine, sockets: Sockets) -> io::Resu
     engine.publish_gauges();
     // Built on its own thread, so that its buffers are memory near the core that uses them.
     let run = move || Worker::new(engine, sockets, inbox, woken).run();
-    let thread = thread::Builder::new()
-        .name(format!("worker-{number}"))
-        .spawn(run)?;
-    Ok(Handle {
-        commands,
-        wake,
-        counters,
-        thread: Some(thread),
-    })
+    let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
+    Ok(Handle { commands, wake, counters, thread: Some(thread) })
 }
 
 struct Worker {
@@ -172,24 +163,12 @@ impl Worker {
     }
 
     fn poll_set(&self) -> Vec<libc::pollfd> {
-        let listeners = self
-            .sockets
-            .listeners
-            .iter()
-            .map(|(_, socket)| socket.as_raw_fd());
-        let tunnels = self
-            .sockets
-            .tunnels
-            .iter()
-            .map(|(_, socket)| socket.as_raw_fd());
+        let listeners = self.sockets.listeners.iter().map(|(_, socket)| socket.as_raw_fd());
+        let tunnels = self.sockets.tunnels.iter().map(|(_, socket)| socket.as_raw_fd());
         std::iter::once(self.woken.as_raw_fd())
             .chain(listeners)
             .chain(tunnels)
-            .map(|fd| libc::pollfd {
-                fd,
-                events: libc::POLLIN,
-                revents: 0,
-            })
+            .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
             .collect()
     }
 
@@ -240,16 +219,11 @@ impl Worker {
             let Some(client) = self.batch.sender(slot) else {
                 continue;
             };
-            let ip = if address.ip().is_unspecified() {
-                self.batch.destination(slot)
-            } else {
-                None
-            };
+            let ip =
+                if address.ip().is_unspecified() { self.batch.destination(slot) } else { None };
             let vip = SocketAddr::new(ip.unwrap_or(address.ip()), address.port());
             let tuple = FiveTuple::new(client, vip);
-            let verdict = self
-                .engine
-                .from_client(now, &tuple, self.batch.datagram(slot));
+            let verdict = self.engine.from_client(now, &tuple, self.batch.datagram(slot));
             self.send_released();
             if let Verdict::Forward(destination) = verdict {
                 match tunnel_to(&self.sockets, destination.address) {
@@ -321,10 +295,7 @@ fn count_refused(engine: &Engine, refused: usize) {
 
 /// Index of the tunnel socket that speaks the node's IP version.
 fn tunnel_to(sockets: &Sockets, node: SocketAddr) -> Option<usize> {
-    sockets
-        .tunnels
-        .iter()
-        .position(|(address, _)| address.is_ipv4() == node.is_ipv4())
+    sockets.tunnels.iter().position(|(address, _)| address.is_ipv4() == node.is_ipv4())
 }
 
 fn send_one(sockets: &Sockets, release: &Release<'_>) -> bool {
@@ -333,20 +304,11 @@ fn send_one(sockets: &Sockets, release: &Release<'_>) -> bool {
         return false;
     };
     let header = tunnel::encode(&release.tuple);
-    let parts = [
-        io::IoSlice::new(&header),
-        io::IoSlice::new(release.datagram),
-    ];
-    sockets.tunnels[tunnel]
-        .1
-        .send_to_vectored(&parts, &node.into())
-        .is_ok()
+    let parts = [io::IoSlice::new(&header), io::IoSlice::new(release.datagram)];
+    sockets.tunnels[tunnel].1.send_to_vectored(&parts, &node.into()).is_ok()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a driver is where the time comes from"
-)]
+#[expect(clippy::disallowed_methods, reason = "a driver is where the time comes from")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -360,13 +322,8 @@ fn wait(ready: &mut [libc::pollfd], timeout: Option<Duration>) {
     };
     // SAFETY: `ready` is a live array of that many `pollfd`, whose descriptors are open for as long
     // as the worker owns its sockets.
-    let result = unsafe {
-        libc::poll(
-            ready.as_mut_ptr(),
-            ready.len() as libc::nfds_t,
-            milliseconds,
-        )
-    };
+    let result =
+        unsafe { libc::poll(ready.as_mut_ptr(), ready.len() as libc::nfds_t, milliseconds) };
     if result < 0 {
         // Interrupted: nothing is ready.
         ready.iter_mut().for_each(|entry| entry.revents = 0);

@@ -96,9 +96,7 @@ impl Flows {
     ) -> impl Iterator<Item = FlowView<'a>> {
         self.flows.iter().map(move |(tuple, flow, used)| FlowView {
             tuple: *tuple,
-            node: table
-                .backend(flow.backend)
-                .map(|backend| table.node_name(backend)),
+            node: table.backend(flow.backend).map(|backend| table.node_name(backend)),
             idle: used.age(now),
             proved: flow.proved.age(now),
         })
@@ -106,9 +104,7 @@ impl Flows {
 
     /// The backend of a 5-tuple's flow, which is used by this.
     pub(super) fn follow(&mut self, now: Tick, tuple: &FiveTuple) -> Option<BackendRef> {
-        self.flows
-            .get_fresh(tuple, now, self.idle)
-            .map(|flow| flow.backend)
+        self.flows.get_fresh(tuple, now, self.idle).map(|flow| flow.backend)
     }
 
     /// Notes that a request was forwarded to `backend` unverified.
@@ -137,10 +133,7 @@ impl Flows {
         counters: &Counters,
     ) {
         let check = self.secret.fingerprint(tuple, &[&transaction.0]);
-        let sent_to = self
-            .checks
-            .peek(&check)
-            .filter(|(_, at)| at.age(now) < CHECK_IDLE);
+        let sent_to = self.checks.peek(&check).filter(|(_, at)| at.age(now) < CHECK_IDLE);
         if sent_to.is_some_and(|(sent_to, _)| *sent_to == backend) {
             self.checks.remove(&check);
             self.bind(now, tuple, backend, table, counters);
@@ -156,31 +149,18 @@ impl Flows {
         table: &Table,
         counters: &Counters,
     ) {
-        let bound = self
-            .flows
-            .peek(tuple)
-            .filter(|(_, used)| used.age(now) < self.idle);
+        let bound = self.flows.peek(tuple).filter(|(_, used)| used.age(now) < self.idle);
         if let Some((flow, _)) = bound
             && flow.backend != backend
         {
-            let alive = table
-                .backend(flow.backend)
-                .is_some_and(|old| old.state != State::Down);
+            let alive = table.backend(flow.backend).is_some_and(|old| old.state != State::Down);
             if alive && flow.proved.age(now) < GUARD {
                 counters.drops(DropReason::Contended).add(1);
                 return;
             }
             counters.flow_moves().add(1);
         }
-        if self.flows.insert(
-            *tuple,
-            Flow {
-                backend,
-                proved: now,
-            },
-            now,
-        ) == Inserted::Evicting
-        {
+        if self.flows.insert(*tuple, Flow { backend, proved: now }, now) == Inserted::Evicting {
             counters.evictions(TableLabel::Flows).add(1);
         }
     }

@@ -38,6 +38,10 @@ pub const HELD_MAX: usize = 256;
 /// Connections held at a time from one /24 (IPv4) or /48 (IPv6).
 pub const HELD_PER_PREFIX: usize = 32;
 
+/// One more than [`HELD_MAX`], since the newcomer is held before the one that made room for it has
+/// been handed out.
+const ENTRIES: usize = HELD_MAX + 1;
+
 /// Datagrams held of one connection.
 const DATAGRAMS_MAX: usize = 16;
 
@@ -67,6 +71,8 @@ struct Entry {
     lengths: [u16; DATAGRAMS_MAX],
     count: usize,
     used: usize,
+    /// Whether one of them is an Initial. The others are 0-RTT.
+    initial: bool,
     stream: CryptoStream,
 }
 
@@ -110,14 +116,15 @@ impl Holds {
             lengths: [0; DATAGRAMS_MAX],
             count: 0,
             used: 0,
+            initial: false,
             stream: CryptoStream::new(),
         };
         Self {
             by_key: BoundedMap::new(HELD_MAX, hasher),
-            entries: std::iter::repeat_with(entry).take(HELD_MAX).collect(),
-            bytes: vec![0; HELD_MAX * BYTES_MAX],
-            free: (0..HELD_MAX).collect(),
-            ready: VecDeque::with_capacity(HELD_MAX),
+            entries: std::iter::repeat_with(entry).take(ENTRIES).collect(),
+            bytes: vec![0; ENTRIES * BYTES_MAX],
+            free: (0..ENTRIES).collect(),
+            ready: VecDeque::with_capacity(ENTRIES),
             scratch: vec![0; SCRATCH_LEN],
             fresh: CryptoStream::new(),
         }
@@ -150,38 +157,42 @@ impl Holds {
         }
     }
 
-    /// Keeps a datagram behind those that are held of its connection. False if it does not fit.
+    /// Whether a connection has room for one more datagram.
+    pub(super) fn fits(&self, key: Fingerprint, datagram: &[u8]) -> bool {
+        let held = self.by_key.peek(&key).map(|(&entry, _)| &self.entries[entry]);
+        let (count, used) = held.map_or((0, 0), |entry| (entry.count, entry.used));
+        count < DATAGRAMS_MAX && used + datagram.len() <= BYTES_MAX
+    }
+
+    /// Keeps a datagram that [fits](Holds::fits) behind those that are held of its connection. False
+    /// if there is no room for another connection.
     ///
     /// An Initial was [read](Holds::read) just before, so its handshake data is in `fresh` if it is
     /// the first of its connection.
     pub(super) fn keep(&mut self, opening: &Opening<'_>) -> bool {
-        let Opening {
-            now,
-            tuple,
-            datagram,
-            header,
-            key,
-        } = *opening;
+        let Opening { now, tuple, datagram, header, key } = *opening;
         let present = self.by_key.peek(&key).map(|(&entry, _)| entry);
-        let index = match present.or_else(|| self.free.last().copied()) {
-            Some(index) if self.entries[index].fits(datagram, present.is_some()) => index,
-            _ => return false,
+        let Some(index) = present.or_else(|| self.free.last().copied()) else {
+            return false;
         };
         let Ok(dcid) = ConnectionId::new(header.dcid) else {
             return false;
         };
+        let initial = header.packet_type() == Some(PacketType::Initial);
         let entry = &mut self.entries[index];
         if present.is_none() {
             self.free.pop();
             self.by_key.insert(key, index, now);
-            (entry.tuple, entry.dcid, entry.count, entry.used) = (*tuple, dcid, 0, 0);
+            (entry.tuple, entry.dcid) = (*tuple, dcid);
+            (entry.count, entry.used, entry.initial) = (0, 0, false);
             entry.stream.clear();
-            if header.packet_type() == Some(PacketType::Initial) {
+            if initial {
                 entry.stream.copy_from(&self.fresh);
             }
         }
         let at = index * BYTES_MAX + entry.used;
         self.bytes[at..at + datagram.len()].copy_from_slice(datagram);
+        entry.initial |= initial;
         entry.push(datagram.len());
         true
     }
@@ -219,17 +230,14 @@ impl Holds {
         Some((entry.tuple, entry.dcid))
     }
 
-    /// Decides about all that is held of a connection.
-    pub(super) fn release(&mut self, key: Fingerprint, decision: Decision) {
-        if let Some((&entry, _)) = self.by_key.peek(&key) {
-            self.by_key.remove(&key);
-            self.ready.push_back(Ready {
-                entry,
-                done: 0,
-                at: 0,
-                decision,
-            });
-        }
+    /// Decides about all that is held of a connection. True if an Initial is among it.
+    pub(super) fn release(&mut self, key: Fingerprint, decision: Decision) -> bool {
+        let Some((&entry, _)) = self.by_key.peek(&key) else {
+            return false;
+        };
+        self.by_key.remove(&key);
+        self.ready.push_back(Ready { entry, done: 0, at: 0, decision });
+        self.entries[entry].initial
     }
 
     pub(super) fn poll_release(&mut self, counters: &Counters) -> Option<Release<'_>> {
@@ -249,11 +257,7 @@ impl Holds {
                 Ok(destination) => {
                     counters.routes(destination.by).add(1);
                     let datagram = &self.bytes[at..at + length];
-                    return Some(Release {
-                        tuple: entry.tuple,
-                        destination,
-                        datagram,
-                    });
+                    return Some(Release { tuple: entry.tuple, destination, datagram });
                 }
                 Err(reason) => counters.drops(reason).add(1),
             }
@@ -267,15 +271,6 @@ impl Holds {
 }
 
 impl Entry {
-    fn fits(&self, datagram: &[u8], occupied: bool) -> bool {
-        let (count, used) = if occupied {
-            (self.count, self.used)
-        } else {
-            (0, 0)
-        };
-        count < DATAGRAMS_MAX && used + datagram.len() <= BYTES_MAX
-    }
-
     fn push(&mut self, length: usize) {
         self.lengths[self.count] = u16::try_from(length).unwrap_or(0);
         self.count += 1;

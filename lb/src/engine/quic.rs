@@ -122,20 +122,11 @@ impl Engine {
             let decision = self.to_named(named, Route::Cid, header.dcid);
             return self.hinting(now, tuple, packet, decision).into();
         }
-        let key = self
-            .connections
-            .secret
-            .fingerprint(tuple, &[header.scid, header.dcid]);
+        let key = self.connections.secret.fingerprint(tuple, &[header.scid, header.dcid]);
         if let Some(chosen) = self.earlier_choice(now, key) {
             return self.hinting(now, tuple, packet, Ok(chosen)).into();
         }
-        let opening = Opening {
-            now,
-            tuple,
-            datagram,
-            header,
-            key,
-        };
+        let opening = Opening { now, tuple, datagram, header, key };
         match packet {
             Some(PacketType::Initial) if self.sni => self.read_hello(&opening),
             Some(PacketType::Initial) => {
@@ -153,9 +144,7 @@ impl Engine {
 
     /// An Initial of a first flight: the server name decides, when all of it has come.
     fn read_hello(&mut self, opening: &Opening<'_>) -> Verdict {
-        let Opening {
-            now, tuple, header, ..
-        } = *opening;
+        let Opening { now, tuple, header, .. } = *opening;
         let named = match self.holds.read(opening.key, opening.datagram) {
             Hello::Incomplete => return self.hold(opening),
             Hello::Unreadable => return self.unreadable(opening).into(),
@@ -175,23 +164,13 @@ impl Engine {
     /// the later Initial of a server whose connection IDs are not ours, so it must not overrule
     /// what a readable one said: not of its flight, if that is held, nor the 5-tuple's hint.
     fn unreadable(&mut self, opening: &Opening<'_>) -> Decision {
-        let Opening {
-            now,
-            tuple,
-            header,
-            key,
-            ..
-        } = *opening;
+        let Opening { now, tuple, header, key, .. } = *opening;
         let mut decision = self.hashed(header.dcid);
         if !self.holds.has(key) {
             decision = self.settle(opening, decision);
         }
-        if self
-            .connections
-            .hints
-            .get_fresh(tuple, now, HINT_IDLE)
-            .is_none()
-        {
+        let hint = self.connections.hints.get_fresh(tuple, now, HINT_IDLE);
+        if hint.is_none_or(|hint| self.table.backend(*hint).is_none()) {
             self.leave_hint(now, tuple, &decision);
         }
         decision
@@ -200,23 +179,18 @@ impl Engine {
     /// Keeps a datagram until the server name is known. What does not fit is hashed at once, with
     /// all that is held of its connection.
     fn hold(&mut self, opening: &Opening<'_>) -> Verdict {
-        let Opening {
-            now,
-            tuple,
-            header,
-            key,
-            ..
-        } = *opening;
-        if let Some(victim) = self.holds.victim(key, tuple) {
-            self.counters.evictions(TableLabel::Holds).add(1);
-            self.flush(now, victim);
-        }
-        if self.holds.keep(opening) {
-            return Verdict::Hold;
+        let Opening { now, tuple, datagram, header, key } = *opening;
+        if self.holds.fits(key, datagram) {
+            if let Some(victim) = self.holds.victim(key, tuple) {
+                self.counters.evictions(TableLabel::Holds).add(1);
+                self.flush(now, victim);
+            }
+            if self.holds.keep(opening) {
+                return Verdict::Hold;
+            }
         }
         let decision = self.settle(opening, self.hashed(header.dcid));
-        self.hinting(now, tuple, header.packet_type(), decision)
-            .into()
+        self.hinting(now, tuple, header.packet_type(), decision).into()
     }
 
     /// Lets go of what has waited for too long, by hash.
@@ -230,27 +204,24 @@ impl Engine {
         let Some((tuple, dcid)) = self.holds.describe(key) else {
             return;
         };
-        let decision = self.hashed(&dcid);
-        self.connections
-            .remember_choice(now, key, &decision, &self.counters);
-        self.holds.release(key, decision);
-        self.leave_hint(now, &tuple, &decision);
+        self.settle_all(now, &tuple, key, self.hashed(&dcid));
     }
 
     /// A decision for all of a connection's first flight: what is held of it, and what will come.
     fn settle(&mut self, opening: &Opening<'_>, decision: Decision) -> Decision {
-        let Opening { now, key, .. } = *opening;
-        self.connections
-            .remember_choice(now, key, &decision, &self.counters);
-        self.holds.release(key, decision);
+        self.settle_all(opening.now, opening.tuple, opening.key, decision);
         decision
     }
 
+    fn settle_all(&mut self, now: Tick, tuple: &FiveTuple, key: Fingerprint, decision: Decision) {
+        self.connections.remember_choice(now, key, &decision, &self.counters);
+        if self.holds.release(key, decision) {
+            self.leave_hint(now, tuple, &decision);
+        }
+    }
+
     fn hashed(&self, dcid: &[u8]) -> Decision {
-        let hashed = self
-            .table
-            .hashed(self.table.id_within(dcid))
-            .ok_or(DropReason::NodeDown)?;
+        let hashed = self.table.hashed(self.table.id_within(dcid)).ok_or(DropReason::NodeDown)?;
         self.forward(hashed, Route::Hash, DropReason::NodeDown)
     }
 
@@ -265,15 +236,8 @@ impl Engine {
     /// What was decided for this very flight, unless that node is down or gone by now.
     fn earlier_choice(&mut self, now: Tick, key: Fingerprint) -> Option<Destination> {
         let Choice { backend, by } = *self.connections.choices.get_fresh(&key, now, CHOICE_IDLE)?;
-        let found = self
-            .table
-            .backend(backend)
-            .filter(|found| found.state != State::Down)?;
-        Some(Destination {
-            backend,
-            address: found.address,
-            by,
-        })
+        let found = self.table.backend(backend).filter(|found| found.state != State::Down)?;
+        Some(Destination { backend, address: found.address, by })
     }
 
     fn by_hint(&mut self, now: Tick, tuple: &FiveTuple) -> Decision {
@@ -298,8 +262,7 @@ impl Engine {
 
     fn leave_hint(&mut self, now: Tick, tuple: &FiveTuple, decision: &Decision) {
         if let Ok(to) = decision {
-            self.connections
-                .remember_hint(now, tuple, to.backend, &self.counters);
+            self.connections.remember_hint(now, tuple, to.backend, &self.counters);
         }
     }
 }

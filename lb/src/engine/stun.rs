@@ -39,12 +39,10 @@ impl Engine {
         let (decision, verified) = self.named(message, username)?;
         let backend = decision.backend;
         if verified {
-            self.flows
-                .bind(now, tuple, backend, &self.table, &self.counters);
+            self.flows.bind(now, tuple, backend, &self.table, &self.counters);
         } else {
             let transaction = message.transaction_id();
-            self.flows
-                .expect_success(now, tuple, transaction, backend, &self.counters);
+            self.flows.expect_success(now, tuple, transaction, backend, &self.counters);
         }
         Ok(decision)
     }
@@ -80,14 +78,7 @@ impl Engine {
         };
         if message.class() == MessageClass::Success && message.method() == BINDING {
             let transaction = message.transaction_id();
-            self.flows.confirm(
-                now,
-                tuple,
-                transaction,
-                backend,
-                &self.table,
-                &self.counters,
-            );
+            self.flows.confirm(now, tuple, transaction, backend, &self.table, &self.counters);
         }
     }
 }

@@ -20,10 +20,7 @@ pub(super) struct RoutingIds {
 
 impl RoutingIds {
     pub(super) fn new(identity: Arc<Identity>) -> Self {
-        Self {
-            identity,
-            resets: Mutex::new(Bucket::full(Instant::now())),
-        }
+        Self { identity, resets: Mutex::new(Bucket::full(Instant::now())) }
     }
 }
 
@@ -41,11 +38,7 @@ impl ConnectionIdGenerator for RoutingIds {
     fn validate(&self, cid: &ConnectionId) -> Result<(), InvalidCid> {
         let ours = matches!(self.identity.named_by_cid(cid), Named::Me | Named::Down);
         let mut resets = self.resets.lock().unwrap_or_else(PoisonError::into_inner);
-        if ours && resets.take(Instant::now()) {
-            Ok(())
-        } else {
-            Err(InvalidCid)
-        }
+        if ours && resets.take(Instant::now()) { Ok(()) } else { Err(InvalidCid) }
     }
 
     fn cid_len(&self) -> usize {
@@ -65,10 +58,7 @@ struct Bucket {
 
 impl Bucket {
     const fn full(now: Instant) -> Self {
-        Self {
-            tokens: RESETS_PER_SECOND,
-            filled: now,
-        }
+        Self { tokens: RESETS_PER_SECOND, filled: now }
     }
 
     fn take(&mut self, now: Instant) -> bool {
@@ -93,21 +83,13 @@ mod tests {
     fn resets_are_bounded_and_the_bound_refills_with_time() {
         let start = Instant::now();
         let mut bucket = Bucket::full(start);
-        let taken = (0..RESETS_PER_SECOND * 2)
-            .filter(|_| bucket.take(start))
-            .count();
+        let taken = (0..RESETS_PER_SECOND * 2).filter(|_| bucket.take(start)).count();
         assert_eq!(taken, RESETS_PER_SECOND as usize);
         let later = start + Duration::from_millis(100);
-        let taken = (0..RESETS_PER_SECOND)
-            .filter(|_| bucket.take(later))
-            .count();
+        let taken = (0..RESETS_PER_SECOND).filter(|_| bucket.take(later)).count();
         assert_eq!(taken, RESETS_PER_SECOND as usize / 10);
         let much_later = start + Duration::from_secs(3600);
         assert!(bucket.take(much_later));
-        assert_eq!(
-            bucket.tokens,
-            RESETS_PER_SECOND - 1,
-            "it holds no more than a second's worth"
-        );
+        assert_eq!(bucket.tokens, RESETS_PER_SECOND - 1, "it holds no more than a second's worth");
     }
 }

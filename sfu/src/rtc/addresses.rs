@@ -40,9 +40,7 @@ pub(super) enum Proof {
 
 impl Addresses {
     pub(super) fn new() -> Self {
-        Self {
-            by_path: LruCache::with_hasher(PATHS_MAX, RandomState::new()),
-        }
+        Self { by_path: LruCache::with_hasher(PATHS_MAX, RandomState::new()) }
     }
 
     /// The session that holds a path.

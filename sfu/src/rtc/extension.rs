@@ -24,10 +24,7 @@ impl ExtensionSerializer for NodeNameSerializer {
         let Some(NodeName(name)) = values.user_values.get::<NodeName>() else {
             return 0;
         };
-        let name = name
-            .as_bytes()
-            .get(..name.len().min(VALUE_MAX))
-            .unwrap_or_default();
+        let name = name.as_bytes().get(..name.len().min(VALUE_MAX)).unwrap_or_default();
         match out.get_mut(..name.len()) {
             Some(room) => {
                 room.copy_from_slice(name);

@@ -73,25 +73,17 @@ impl Forward {
         // What is written before the transport is up is queued without bound, and what is written
         // to a line that does not send is sent all the same.
         let rtc = &mut subscriber.rtc;
-        let sending = rtc
-            .media(self.slot)
-            .is_some_and(|media| media.direction().is_sending());
+        let sending = rtc.media(self.slot).is_some_and(|media| media.direction().is_sending());
         if !subscriber.connected || !sending {
             return Passed::Not;
         }
         if packet.payload.len() > PAYLOAD_MAX {
             return Passed::TooLong;
         }
-        let negotiated = self
-            .types
-            .entry(packet.header.payload_type)
-            .or_insert_with(|| {
-                let theirs = rtc.codec_config().match_params(*params)?.pt();
-                rtc.media(self.slot)?
-                    .remote_pts()
-                    .contains(&theirs)
-                    .then_some(theirs)
-            });
+        let negotiated = self.types.entry(packet.header.payload_type).or_insert_with(|| {
+            let theirs = rtc.codec_config().match_params(*params)?.pt();
+            rtc.media(self.slot)?.remote_pts().contains(&theirs).then_some(theirs)
+        });
         let Some(payload_type) = *negotiated else {
             return Passed::Not;
         };
@@ -133,10 +125,7 @@ impl Forward {
             let (first, first_timestamp) = match &self.last {
                 None => (FIRST_SEQUENCE, timestamp),
                 Some(last) => {
-                    let gap = packet
-                        .timestamp
-                        .saturating_duration_since(last.at)
-                        .as_micros();
+                    let gap = packet.timestamp.saturating_duration_since(last.at).as_micros();
                     let ticks = gap * u128::from(clock_rate) / 1_000_000;
                     #[expect(clippy::cast_possible_truncation, reason = "RTP time is modulo 2^32")]
                     let ticks = (ticks as u32).max(1);
@@ -155,16 +144,8 @@ impl Forward {
             return None;
         }
         let timestamp = timestamp.wrapping_add(self.timestamp_offset);
-        if self
-            .last
-            .as_ref()
-            .is_none_or(|last| sequence > last.sequence)
-        {
-            self.last = Some(Last {
-                sequence,
-                timestamp,
-                at: packet.timestamp,
-            });
+        if self.last.as_ref().is_none_or(|last| sequence > last.sequence) {
+            self.last = Some(Last { sequence, timestamp, at: packet.timestamp });
         }
         Some((sequence.into(), timestamp))
     }

@@ -67,14 +67,8 @@ impl Rooms {
     }
 
     pub(super) fn join(&mut self, room: &RoomName, key: Key, mirror: bool) {
-        let member = Member {
-            mirror,
-            ..Member::default()
-        };
-        self.members
-            .entry(room.clone())
-            .or_default()
-            .insert(key, member);
+        let member = Member { mirror, ..Member::default() };
+        self.members.entry(room.clone()).or_default().insert(key, member);
         self.room_of.insert(key, room.clone());
     }
 
@@ -109,18 +103,10 @@ impl Rooms {
         let Some(room) = self.room_of.get(&key).cloned() else {
             return;
         };
-        let Some(member) = self
-            .members
-            .get_mut(&room)
-            .and_then(|room| room.get_mut(&key))
-        else {
+        let Some(member) = self.members.get_mut(&room).and_then(|room| room.get_mut(&key)) else {
             return;
         };
-        let &MediaChange {
-            mid,
-            kind,
-            direction,
-        } = change;
+        let &MediaChange { mid, kind, direction } = change;
         for (lines, wanted) in [
             (&mut member.tracks, direction.is_receiving()),
             (&mut member.slots, direction.is_sending()),
@@ -147,18 +133,11 @@ impl Rooms {
         };
         let rtc = &mut publisher.rtc;
         // By its stream, not by the extension, which is gone after the first receiver report.
-        let Some(mid) = rtc
-            .direct_api()
-            .stream_rx(&packet.header.ssrc)
-            .map(|rx| rx.mid())
-        else {
+        let Some(mid) = rtc.direct_api().stream_rx(&packet.header.ssrc).map(|rx| rx.mid()) else {
             return;
         };
         let payload_type = packet.header.payload_type;
-        let params = rtc
-            .codec_config()
-            .find(|params| params.pt() == payload_type)
-            .copied();
+        let params = rtc.codec_config().find(|params| params.pt() == payload_type).copied();
         let Some(params) = params else { return };
         for (subscriber, forward) in self.subscribers.get_mut(&(key, mid)).into_iter().flatten() {
             let Some(session) = sessions.get_mut(subscriber) else {
@@ -233,10 +212,8 @@ impl Rooms {
                 .iter()
                 .filter_map(|(slot, _)| self.sources.get(&(subscriber, *slot)).copied())
                 .collect();
-            let mut waiting: Vec<_> = tracks
-                .into_iter()
-                .filter(|(track, _)| !taken.contains(track))
-                .collect();
+            let mut waiting: Vec<_> =
+                tracks.into_iter().filter(|(track, _)| !taken.contains(track)).collect();
             for (slot, kind) in slots {
                 if self.sources.contains_key(&(subscriber, slot)) {
                     continue;
@@ -300,10 +277,7 @@ fn wanted(members: &BTreeMap<Key, Member>) -> Vec<Wanted> {
                 .iter()
                 .filter(|(publisher, _)| **publisher != subscriber || member.mirror)
                 .flat_map(|(&publisher, other)| {
-                    other
-                        .tracks
-                        .iter()
-                        .map(move |(&mid, &kind)| ((publisher, mid), kind))
+                    other.tracks.iter().map(move |(&mid, &kind)| ((publisher, mid), kind))
                 });
             let slots = member.slots.iter().map(|(&mid, &kind)| (mid, kind));
             (subscriber, tracks.collect(), slots.collect())

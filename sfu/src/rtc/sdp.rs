@@ -34,9 +34,7 @@ pub(super) fn answer(
 ) -> Result<Answer, InvalidOffer> {
     let invalid = |problem: &dyn std::fmt::Display| InvalidOffer(problem.to_string());
     if offer.len() > OFFER_MAX {
-        return Err(invalid(&format_args!(
-            "it is longer than {OFFER_MAX} bytes"
-        )));
+        return Err(invalid(&format_args!("it is longer than {OFFER_MAX} bytes")));
     }
     let theirs = remote_credentials(offer)?;
     let parsed = SdpOffer::from_sdp_string(offer).map_err(|error| invalid(&error))?;
@@ -52,10 +50,7 @@ pub(super) fn answer(
                 rtc.direct_api().set_local_ice_credentials(ours.clone());
             }
             *remote = Some(theirs);
-            Ok(Answer {
-                sdp: with_credentials(&answer.to_sdp_string(), &ours)?,
-                new_ufrag,
-            })
+            Ok(Answer { sdp: with_credentials(&answer.to_sdp_string(), &ours)?, new_ufrag })
         }
         Err(error) => {
             rtc.direct_api().set_local_ice_credentials(before);
@@ -75,19 +70,11 @@ fn parse(text: &str) -> Result<SessionDescription, InvalidOffer> {
 /// The credentials that an offer has, in the session or in its first media description.
 fn remote_credentials(offer: &str) -> Result<IceCreds, InvalidOffer> {
     let description = parse(offer)?;
-    let attributes = description.attributes.iter().chain(
-        description
-            .media_descriptions
-            .iter()
-            .flat_map(|media| &media.attributes),
-    );
-    let find = |key: &str| {
-        attributes
-            .clone()
-            .find(|attribute| attribute.key == key)?
-            .value
-            .clone()
-    };
+    let attributes = description
+        .attributes
+        .iter()
+        .chain(description.media_descriptions.iter().flat_map(|media| &media.attributes));
+    let find = |key: &str| attributes.clone().find(|attribute| attribute.key == key)?.value.clone();
     match (find("ice-ufrag"), find("ice-pwd")) {
         (Some(ufrag), Some(pass)) => Ok(IceCreds { ufrag, pass }),
         _ => Err(InvalidOffer("it has no ice-ufrag and ice-pwd".to_owned())),
@@ -98,12 +85,10 @@ fn remote_credentials(offer: &str) -> Result<IceCreds, InvalidOffer> {
 /// is one that was replaced, so that is taken out.
 fn with_credentials(answer: &str, credentials: &IceCreds) -> Result<String, InvalidOffer> {
     let mut description = parse(answer)?;
-    let attributes = description.attributes.iter_mut().chain(
-        description
-            .media_descriptions
-            .iter_mut()
-            .flat_map(|media| &mut media.attributes),
-    );
+    let attributes = description
+        .attributes
+        .iter_mut()
+        .chain(description.media_descriptions.iter_mut().flat_map(|media| &mut media.attributes));
     for attribute in attributes {
         let Some(value) = &mut attribute.value else {
             continue;

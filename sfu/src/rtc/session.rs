@@ -89,12 +89,7 @@ impl Session {
         room: RoomName,
     ) -> Self {
         let ufrags = vec![credentials.ufrag.clone()];
-        let mut rtc = Box::new(
-            template
-                .clone()
-                .set_local_ice_credentials(credentials)
-                .build(now),
-        );
+        let mut rtc = Box::new(template.clone().set_local_ice_credentials(credentials).build(now));
         for &address in candidates {
             match Candidate::host(address, "udp") {
                 Ok(candidate) => {
@@ -138,17 +133,12 @@ impl Session {
     /// Notes a new ufrag; gives back the one that is forgotten for it.
     pub(super) fn ufrag_changed(&mut self, ufrag: String) -> Option<String> {
         self.ufrags.insert(0, ufrag);
-        if self.ufrags.len() > 2 {
-            self.ufrags.pop()
-        } else {
-            None
-        }
+        if self.ufrags.len() > 2 { self.ufrags.pop() } else { None }
     }
 
     /// Whether a request by this path may be looked at: from a known one, or there are not too many.
     pub(super) fn admits(&mut self, now: Instant, path: Path) -> bool {
-        self.sources
-            .retain(|(_, seen)| now.saturating_duration_since(*seen) < SOURCES_WINDOW);
+        self.sources.retain(|(_, seen)| now.saturating_duration_since(*seen) < SOURCES_WINDOW);
         if let Some(known) = self.sources.iter_mut().find(|(known, _)| *known == path) {
             known.1 = now;
             return true;
@@ -274,10 +264,7 @@ impl Session {
         }
         if message.class() == stun::MessageClass::Success {
             let nominated = in_flight.nominates;
-            events.push(Event::Proved {
-                path: in_flight.path,
-                nominated,
-            });
+            events.push(Event::Proved { path: in_flight.path, nominated });
         }
         Some(in_flight.path)
     }
@@ -296,11 +283,7 @@ impl Session {
             str0m::Event::MediaChanged(changed) => {
                 let kind = self.rtc.media(changed.mid)?.kind();
                 let (mid, direction) = (changed.mid, changed.direction);
-                Some(Event::Media(MediaChange {
-                    mid,
-                    kind,
-                    direction,
-                }))
+                Some(Event::Media(MediaChange { mid, kind, direction }))
             }
             str0m::Event::RtpPacket(packet) => Some(Event::Packet(Box::new(packet))),
             str0m::Event::KeyframeRequest(request) => Some(Event::Keyframe(request.mid)),

@@ -33,10 +33,7 @@ impl Received {
     /// A datagram that came by the socket of this index.
     #[must_use]
     pub fn new(socket: usize, tuple: FiveTuple, datagram: &[u8]) -> Self {
-        Self {
-            path: Path { socket, tuple },
-            datagram: datagram.to_vec(),
-        }
+        Self { path: Path { socket, tuple }, datagram: datagram.to_vec() }
     }
 }
 
@@ -75,13 +72,7 @@ impl Handle {
         mirror: bool,
         offer: String,
     ) -> Result<Joined, Refused> {
-        self.ask(|reply| Command::Join {
-            room,
-            mirror,
-            offer,
-            reply,
-        })
-        .await
+        self.ask(|reply| Command::Join { room, mirror, offer, reply }).await
     }
 
     /// See [`WebRtc::update`].
@@ -106,10 +97,7 @@ impl Handle {
     ) -> Result<T, Refused> {
         let (reply, answer) = oneshot::channel();
         // Either end is gone only when the node is.
-        self.commands
-            .send(command(reply))
-            .await
-            .map_err(|_| Refused::NoSession)?;
+        self.commands.send(command(reply)).await.map_err(|_| Refused::NoSession)?;
         answer.await.map_err(|_| Refused::NoSession)?
     }
 }
@@ -117,15 +105,7 @@ impl Handle {
 /// Starts the task; it ends when the sender of `inbox` and all handles are dropped.
 pub fn spawn(webrtc: WebRtc, sockets: Vec<Arc<Socket>>, inbox: mpsc::Receiver<Received>) -> Handle {
     let (commands, orders) = mpsc::channel(COMMANDS_MAX);
-    tokio::spawn(
-        Task {
-            webrtc,
-            sockets,
-            inbox,
-            orders,
-        }
-        .run(),
-    );
+    tokio::spawn(Task { webrtc, sockets, inbox, orders }.run());
     Handle { commands }
 }
 
@@ -170,12 +150,7 @@ impl Task {
         let now = Instant::now();
         // Who asked may have gone; the session is ended then by its missing requests.
         match command {
-            Command::Join {
-                room,
-                mirror,
-                offer,
-                reply,
-            } => {
+            Command::Join { room, mirror, offer, reply } => {
                 let _gone = reply.send(self.webrtc.join(now, room, mirror, &offer));
             }
             Command::Update { id, offer, reply } => {

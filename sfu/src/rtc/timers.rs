@@ -18,18 +18,11 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn new() -> Self {
-        Self {
-            heap: BinaryHeap::new(),
-            scheduled: HashMap::new(),
-        }
+        Self { heap: BinaryHeap::new(), scheduled: HashMap::new() }
     }
 
     pub(super) fn set(&mut self, key: Key, due: Instant) {
-        if self
-            .scheduled
-            .get(&key)
-            .is_none_or(|scheduled| due < *scheduled)
-        {
+        if self.scheduled.get(&key).is_none_or(|scheduled| due < *scheduled) {
             self.scheduled.insert(key, due);
             self.heap.push(Reverse((due, key)));
         }

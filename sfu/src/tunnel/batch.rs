@@ -49,17 +49,11 @@ impl Batch {
     /// The datagrams in it, as `socket`, which read them, understands them: what did not come from
     /// an LB, or has no header, is counted there and left out.
     pub fn iter<'a>(&'a self, socket: &'a Socket) -> impl Iterator<Item = Datagram<'a>> {
-        let trains = self
-            .buffers
-            .chunks_exact(BUFFER)
-            .zip(&self.metas)
-            .take(self.count);
+        let trains = self.buffers.chunks_exact(BUFFER).zip(&self.metas).take(self.count);
         trains.flat_map(move |(buffer, meta)| {
             let local = socket.local_addr();
-            let destination = SocketAddr::new(
-                meta.dst_ip.unwrap_or(local.ip()).to_canonical(),
-                local.port(),
-            );
+            let destination =
+                SocketAddr::new(meta.dst_ip.unwrap_or(local.ip()).to_canonical(), local.port());
             buffer[..meta.len.min(BUFFER)]
                 .chunks(meta.stride.max(1))
                 .filter_map(move |datagram| socket.open_datagram(meta.addr, destination, datagram))

@@ -83,27 +83,17 @@ impl QuicSocket {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let mut bytes = queue
-            .free
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(DATAGRAM_MAX));
+        let mut bytes = queue.free.pop().unwrap_or_else(|| Vec::with_capacity(DATAGRAM_MAX));
         bytes.clear();
         bytes.extend_from_slice(payload);
-        queue.filled.push_back(Slot {
-            tuple: *tuple,
-            bytes,
-        });
+        queue.filled.push_back(Slot { tuple: *tuple, bytes });
     }
 
     /// Wakes the endpoint; once behind each batch.
     pub fn wake(&self) {
         let waker = {
             let mut queue = lock(&self.queue);
-            if queue.filled.is_empty() {
-                None
-            } else {
-                queue.waker.take()
-            }
+            if queue.filled.is_empty() { None } else { queue.waker.take() }
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -123,18 +113,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl fmt::Debug for QuicSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QuicSocket")
-            .field("socket", &self.socket)
-            .finish_non_exhaustive()
+        f.debug_struct("QuicSocket").field("socket", &self.socket).finish_non_exhaustive()
     }
 }
 
 impl AsyncUdpSocket for QuicSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(Poller {
-            socket: self,
-            writable: None,
-        })
+        Box::pin(Poller { socket: self, writable: None })
     }
 
     /// Only ever `WouldBlock`: quinn leaves a connection hanging on any other error.
@@ -142,9 +127,7 @@ impl AsyncUdpSocket for QuicSocket {
         let Some(tuple) = lock(&self.vips).peek(&transmit.destination).copied() else {
             return Ok(());
         };
-        let sent = self
-            .socket
-            .send(&tuple, transmit.contents, transmit.segment_size);
+        let sent = self.socket.send(&tuple, transmit.contents, transmit.segment_size);
         self.blocked.store(sent.is_err(), Ordering::Relaxed);
         sent
     }
@@ -168,13 +151,7 @@ impl AsyncUdpSocket for QuicSocket {
                 buffer.copy_from_slice(&bytes);
                 let (addr, len) = (tuple.client(), bytes.len());
                 let dst_ip = Some(tuple.vip().ip());
-                **meta = RecvMeta {
-                    addr,
-                    len,
-                    stride: len,
-                    ecn: None,
-                    dst_ip,
-                };
+                **meta = RecvMeta { addr, len, stride: len, ecn: None, dst_ip };
                 vips.put(addr, tuple);
                 count += 1;
                 room = rooms.next();

@@ -45,24 +45,16 @@ impl<'a> Echoed<'a> {
 
 /// The name as it stands in front of what is mirrored.
 fn signature(node: &str) -> Vec<u8> {
-    let name = node
-        .as_bytes()
-        .get(..node.len().min(255))
-        .unwrap_or_default();
+    let name = node.as_bytes().get(..node.len().min(255)).unwrap_or_default();
     let mut signature = Vec::with_capacity(1 + name.len());
     signature.put_u8(u8::try_from(name.len()).unwrap_or(u8::MAX));
     signature.put_slice(name);
     signature
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "told to the client, not used to decide anything"
-)]
+#[expect(clippy::disallowed_methods, reason = "told to the client, not used to decide anything")]
 fn now_us() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -95,39 +95,22 @@ impl Shared {
             return None;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        participants.push(Participant {
-            number,
-            session: session.clone(),
-        });
-        Some(Membership {
-            shared: self,
-            room,
-            number,
-        })
+        participants.push(Participant { number, session: session.clone() });
+        Some(Membership { shared: self, room, number })
     }
 
     fn others(&self, room: &RoomName, number: u32) -> Vec<Session> {
         let rooms = self.rooms();
         let participants = rooms.get(room).map(Vec::as_slice).unwrap_or_default();
-        let others = participants
-            .iter()
-            .filter(|participant| participant.number != number);
-        others
-            .map(|participant| participant.session.clone())
-            .collect()
+        let others = participants.iter().filter(|participant| participant.number != number);
+        others.map(|participant| participant.session.clone()).collect()
     }
 }
 
 impl Rooms {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        let shared = Shared {
-            metrics,
-            next: AtomicU32::new(0),
-            rooms: Mutex::new(HashMap::new()),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
+        let shared = Shared { metrics, next: AtomicU32::new(0), rooms: Mutex::new(HashMap::new()) };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Passes on what a participant sends, until its session ends.

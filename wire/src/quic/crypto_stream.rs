@@ -1,3 +1,5 @@
+use core::ops::Range;
+
 /// Bytes of handshake kept: a ClientHello with a post-quantum key share and ECH is about 2,000.
 const CAPACITY: usize = 8 * 1024;
 const WORDS: usize = CAPACITY / 64;
@@ -38,12 +40,7 @@ impl CryptoStream {
     /// An empty stream.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            bytes: [0; CAPACITY],
-            come: [0; WORDS],
-            prefix: 0,
-            high: 0,
-        }
+        Self { bytes: [0; CAPACITY], come: [0; WORDS], prefix: 0, high: 0 }
     }
 
     /// Forgets everything; costs what was written, not the capacity.
@@ -63,10 +60,9 @@ impl CryptoStream {
         if let (Some(to), Some(from)) = (self.come.get_mut(..words), other.come.get(..words)) {
             to.copy_from_slice(from);
         }
-        if let (Some(to), Some(from)) = (
-            self.bytes.get_mut(..other.high),
-            other.bytes.get(..other.high),
-        ) {
+        if let (Some(to), Some(from)) =
+            (self.bytes.get_mut(..other.high), other.bytes.get(..other.high))
+        {
             to.copy_from_slice(from);
         }
         self.prefix = other.prefix;
@@ -78,14 +74,19 @@ impl CryptoStream {
     /// # Errors
     /// [`Overflow`] when it ends beyond [`CryptoStream::CAPACITY`]; nothing is written then.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Overflow> {
-        let start = usize::try_from(offset).map_err(|_| Overflow { offset })?;
-        let end = start.checked_add(data.len()).ok_or(Overflow { offset })?;
-        let slots = self.bytes.get_mut(start..end).ok_or(Overflow { offset })?;
+        let range = place(offset, data).ok_or(Overflow { offset })?;
+        let slots = self.bytes.get_mut(range.clone()).ok_or(Overflow { offset })?;
         slots.copy_from_slice(data);
-        self.mark(start, end);
-        self.high = self.high.max(end);
+        self.high = self.high.max(range.end);
+        self.mark(range);
         self.extend_prefix();
         Ok(())
+    }
+
+    /// Whether [`CryptoStream::write`] would take this.
+    #[must_use]
+    pub fn fits(&self, offset: u64, data: &[u8]) -> bool {
+        place(offset, data).is_some_and(|range| range.end <= self.bytes.len())
     }
 
     /// The stream's beginning, as far as it has no gap.
@@ -94,11 +95,11 @@ impl CryptoStream {
         self.bytes.get(..self.prefix).unwrap_or_default()
     }
 
-    fn mark(&mut self, start: usize, end: usize) {
-        let mut at = start;
-        while at < end {
+    fn mark(&mut self, range: Range<usize>) {
+        let mut at = range.start;
+        while at < range.end {
             let (word, bit) = (at / 64, at % 64);
-            let count = (64 - bit).min(end - at);
+            let count = (64 - bit).min(range.end - at);
             if let Some(word) = self.come.get_mut(word) {
                 *word |= (u64::MAX >> (64 - count)) << bit;
             }
@@ -117,6 +118,12 @@ impl CryptoStream {
             }
         }
     }
+}
+
+/// Where in a stream this belongs.
+fn place(offset: u64, data: &[u8]) -> Option<Range<usize>> {
+    let start = usize::try_from(offset).ok()?;
+    Some(start..start.checked_add(data.len())?)
 }
 
 impl Default for CryptoStream {
@@ -138,16 +145,9 @@ mod tests {
         let mut stream = CryptoStream::new();
         let offset = CAPACITY as u64 - 1;
         assert_eq!(stream.write(offset, &[1, 2]), Err(Overflow { offset }));
-        assert_eq!(
-            stream.write(u64::MAX, &[1]),
-            Err(Overflow { offset: u64::MAX })
-        );
+        assert_eq!(stream.write(u64::MAX, &[1]), Err(Overflow { offset: u64::MAX }));
         assert_eq!(stream.write(0, &[7; CAPACITY - 1]), Ok(()));
-        assert_eq!(
-            stream.prefix().len(),
-            CAPACITY - 1,
-            "the refused byte left no trace"
-        );
+        assert_eq!(stream.prefix().len(), CAPACITY - 1, "the refused byte left no trace");
         assert_eq!(stream.write(offset, &[9]), Ok(()));
         assert_eq!(stream.prefix().len(), CAPACITY);
     }

@@ -16,9 +16,7 @@ pub(super) struct CryptoFrames<'a> {
 
 impl<'a> CryptoFrames<'a> {
     pub(super) const fn new(payload: &'a [u8]) -> Self {
-        Self {
-            reader: Reader::new(payload),
-        }
+        Self { reader: Reader::new(payload) }
     }
 
     fn advance(&mut self) -> Result<Option<Crypto<'a>>, Malformed> {
@@ -46,10 +44,7 @@ impl<'a> CryptoFrames<'a> {
 
     fn skip_padding(&mut self) {
         let rest = self.reader.rest();
-        let zeros = rest
-            .iter()
-            .position(|&byte| byte != 0)
-            .unwrap_or(rest.len());
+        let zeros = rest.iter().position(|&byte| byte != 0).unwrap_or(rest.len());
         self.reader = Reader::new(rest.get(zeros..).unwrap_or_default());
     }
 

@@ -12,7 +12,10 @@ use aes_gcm::{Aes128Gcm, aead::AeadInOut};
 use hkdf::Hkdf;
 use sha2::Sha256;
 
-use super::{CryptoStream, LongHeader, PacketType, Version, frame::CryptoFrames};
+use super::{
+    CryptoStream, LongHeader, PacketType, Version,
+    frame::{Crypto, CryptoFrames},
+};
 use crate::{Malformed, reader::Reader};
 
 /// AES-GCM's tag behind the ciphertext, in bytes.
@@ -93,10 +96,7 @@ impl InitialKeys {
     /// [`Sealed`]; the contents of `scratch` are then unspecified.
     pub fn open<'s>(&self, datagram: &[u8], scratch: &'s mut [u8]) -> Result<Opened<'s>, Sealed> {
         let layout = Layout::of(datagram).map_err(Sealed::NotInitial)?;
-        let too_long = Sealed::TooLong {
-            packet: layout.end,
-            scratch: scratch.len(),
-        };
+        let too_long = Sealed::TooLong { packet: layout.end, scratch: scratch.len() };
         let packet = scratch.get_mut(..layout.end).ok_or(too_long)?;
         let sealed = datagram.get(..layout.end).ok_or(too_long)?;
         packet.copy_from_slice(sealed);
@@ -106,9 +106,7 @@ impl InitialKeys {
             .split_at_mut_checked(layout.number_at + number_len)
             .ok_or(Sealed::Unauthentic)?;
         let body_len = body.len().checked_sub(TAG_LEN).ok_or(Sealed::Unauthentic)?;
-        let (payload, tag) = body
-            .split_at_mut_checked(body_len)
-            .ok_or(Sealed::Unauthentic)?;
+        let (payload, tag) = body.split_at_mut_checked(body_len).ok_or(Sealed::Unauthentic)?;
         let tag = <[u8; TAG_LEN]>::try_from(&*tag).map_err(|_| Sealed::Unauthentic)?;
 
         let mut nonce = self.iv;
@@ -116,18 +114,9 @@ impl InitialKeys {
             *byte ^= number;
         }
         self.aead
-            .decrypt_inout_detached(
-                &Array::from(nonce),
-                header,
-                payload.into(),
-                &Array::from(tag),
-            )
+            .decrypt_inout_detached(&Array::from(nonce), header, payload.into(), &Array::from(tag))
             .map_err(|_| Sealed::Unauthentic)?;
-        Ok(Opened {
-            number,
-            payload,
-            end: layout.end,
-        })
+        Ok(Opened { number, payload, end: layout.end })
     }
 
     /// Unmasks the first byte and the packet number in place (RFC 9001, section 5.4).
@@ -144,9 +133,7 @@ impl InitialKeys {
         let first = packet.first_mut().ok_or(Sealed::Unauthentic)?;
         *first ^= mask_first & 0x0f;
         let length = usize::from(*first & 0x03) + 1;
-        let field = packet
-            .get_mut(number_at..number_at + length)
-            .ok_or(Sealed::Unauthentic)?;
+        let field = packet.get_mut(number_at..number_at + length).ok_or(Sealed::Unauthentic)?;
         let mut number = 0;
         for (byte, mask) in field.iter_mut().zip(mask_number) {
             *byte ^= mask;
@@ -171,28 +158,26 @@ pub struct Opened<'s> {
 /// Initials with the same DCID in it. Decrypts within `scratch`.
 ///
 /// # Errors
-/// [`Sealed`] when the first packet gives nothing, or any packet holds what must not be there.
+/// [`Sealed`] when the first packet gives nothing; `stream` is then as it was.
 pub fn collect_crypto(
     datagram: &[u8],
     scratch: &mut [u8],
     stream: &mut CryptoStream,
 ) -> Result<(), Sealed> {
     let header = LongHeader::parse(datagram).map_err(Sealed::NotInitial)?;
-    let version = header
-        .known_version()
-        .ok_or(Sealed::NotInitial(Malformed::Unexpected("QUIC version")))?;
+    let version =
+        header.known_version().ok_or(Sealed::NotInitial(Malformed::Unexpected("QUIC version")))?;
     let keys = InitialKeys::derive(version, header.dcid, Side::Client);
-    let mut rest = datagram;
-    for index in 0..PACKETS_MAX {
-        match keys.open(rest, scratch) {
-            Ok(opened) => {
-                collect_frames(opened.payload, stream)?;
-                rest = rest.get(opened.end..).unwrap_or_default();
-            }
-            Err(error) if index == 0 => return Err(error),
-            // Behind the first packet there may be anything: 0-RTT, or plain padding.
-            Err(_) => break,
-        }
+    let mut next = |at: usize| -> Result<usize, Sealed> {
+        let opened = keys.open(datagram.get(at..).unwrap_or_default(), scratch)?;
+        collect_frames(opened.payload, stream)?;
+        Ok(at + opened.end)
+    };
+    let mut end = next(0)?;
+    for _ in 1..PACKETS_MAX {
+        // Behind the first packet there may be anything: 0-RTT, or plain padding.
+        let Ok(behind) = next(end) else { break };
+        end = behind;
     }
     Ok(())
 }
@@ -200,11 +185,14 @@ pub fn collect_crypto(
 /// Adds the handshake data of a decrypted packet's frames to `stream`.
 ///
 /// # Errors
-/// [`Sealed::BadPayload`].
+/// [`Sealed::BadPayload`]; `stream` is then as it was.
 pub fn collect_frames(payload: &[u8], stream: &mut CryptoStream) -> Result<(), Sealed> {
-    for frame in CryptoFrames::new(payload) {
-        let frame = frame.map_err(|_| Sealed::BadPayload)?;
-        stream.write(frame.offset, frame.data).map_err(|_| Sealed::BadPayload)?;
+    let frames = || CryptoFrames::new(payload);
+    if !frames().all(|frame| frame.is_ok_and(|Crypto { offset, data }| stream.fits(offset, data))) {
+        return Err(Sealed::BadPayload);
+    }
+    for Crypto { offset, data } in frames().flatten() {
+        stream.write(offset, data).map_err(|_| Sealed::BadPayload)?;
     }
     Ok(())
 }
@@ -232,29 +220,20 @@ impl Layout {
         let number_at = datagram.len() - reader.len();
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         reader.bytes(length, "Initial packet number and payload")?;
-        Ok(Self {
-            number_at,
-            end: number_at + length,
-        })
+        Ok(Self { number_at, end: number_at + length })
     }
 }
 
 /// HKDF-Expand with a ready-made HkdfLabel (RFC 8446, section 7.1): two bytes of output length, a
 /// length-prefixed label, an empty context.
-#[expect(
-    clippy::expect_used,
-    reason = "no output here comes near HKDF's limit of 8160 bytes"
-)]
+#[expect(clippy::expect_used, reason = "no output here comes near HKDF's limit of 8160 bytes")]
 fn expand<const N: usize>(secret: &Hkdf<Sha256>, label: &[u8]) -> [u8; N] {
     let mut out = [0; N];
     secret.expand(label, &mut out).expect("fits");
     out
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "32 bytes are the one length that SHA-256 asks for"
-)]
+#[expect(clippy::expect_used, reason = "32 bytes are the one length that SHA-256 asks for")]
 fn pseudo_random_key(secret: [u8; 32]) -> Hkdf<Sha256> {
     Hkdf::from_prk(&secret).expect("fits")
 }

@@ -53,21 +53,11 @@ impl<'a> LongHeader<'a> {
         let dcid = reader.bytes(dcid_len.into(), "QUIC DCID")?;
         let scid_len = reader.u8("QUIC SCID length")?;
         let scid = reader.bytes(scid_len.into(), "QUIC SCID")?;
-        let header = Self {
-            first,
-            version,
-            dcid,
-            scid,
-            rest: reader.rest(),
-        };
+        let header = Self { first, version, dcid, scid, rest: reader.rest() };
         if header.known_version().is_some() {
             for (cid, field) in [(dcid, "QUIC DCID"), (scid, "QUIC SCID")] {
                 if cid.len() > CID_MAX {
-                    return Err(Malformed::Long {
-                        field,
-                        most: CID_MAX,
-                        have: cid.len(),
-                    });
+                    return Err(Malformed::Long { field, most: CID_MAX, have: cid.len() });
                 }
             }
         }

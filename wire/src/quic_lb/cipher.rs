@@ -34,10 +34,7 @@ pub(super) struct SinglePass {
 impl SinglePass {
     pub(super) fn new(key: &[u8; AES_KEY_LEN]) -> Self {
         let key = Array::from(*key);
-        Self {
-            encrypt: Aes128Enc::new(&key),
-            decrypt: Aes128Dec::new(&key),
-        }
+        Self { encrypt: Aes128Enc::new(&key), decrypt: Aes128Dec::new(&key) }
     }
 
     pub(super) fn encrypt(&self, plaintext: [u8; BLOCK_LEN]) -> [u8; BLOCK_LEN] {
@@ -78,12 +75,7 @@ impl FourPass {
         } else {
             (whole << 4, whole & (u128::MAX >> 4))
         };
-        Self {
-            aes: Aes128Enc::new(&Array::from(*key)),
-            length,
-            left_mask,
-            right_mask,
-        }
+        Self { aes: Aes128Enc::new(&Array::from(*key)), length, left_mask, right_mask }
     }
 
     pub(super) fn encrypt(&self, bytes: &mut [u8; PLAINTEXT_MAX]) {

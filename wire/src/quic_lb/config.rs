@@ -107,12 +107,7 @@ impl Config {
             Some(key) if sum == BLOCK_LEN => Cipher::SinglePass(SinglePass::new(key)),
             Some(key) => Cipher::FourPass(FourPass::new(key, sid + nonce)),
         };
-        Ok(Self {
-            id,
-            server_id_len: sid,
-            nonce_len: nonce,
-            cipher,
-        })
+        Ok(Self { id, server_id_len: sid, nonce_len: nonce, cipher })
     }
 
     /// The number that the IDs' first three bits carry.
@@ -184,11 +179,7 @@ impl Config {
             .and_then(|body| body.split_at_checked(self.server_id_len()))
             .and_then(|(sid, nonce)| Some((ServerId::new(sid).ok()?, Nonce::new(nonce).ok()?)))
             .ok_or_else(|| self.short(cid))?;
-        Ok(Decoded {
-            config: self.id,
-            server_id,
-            nonce,
-        })
+        Ok(Decoded { config: self.id, server_id, nonce })
     }
 
     /// Reads the server ID only: one AES call less where the nonce is the longer part.
@@ -218,11 +209,7 @@ impl Config {
     }
 
     fn short(&self, cid: &[u8]) -> Unroutable {
-        Unroutable::Short {
-            config: self.id,
-            need: self.cid_len(),
-            have: cid.len(),
-        }
+        Unroutable::Short { config: self.id, need: self.cid_len(), have: cid.len() }
     }
 }
 
@@ -239,9 +226,7 @@ impl fmt::Debug for Config {
 }
 
 fn bounded(length: usize, least: usize, most: usize) -> Option<u8> {
-    u8::try_from(length)
-        .ok()
-        .filter(|_| (least..=most).contains(&length))
+    u8::try_from(length).ok().filter(|_| (least..=most).contains(&length))
 }
 
 /// The configurations in use, at most one per [`ConfigId`].
@@ -326,11 +311,7 @@ impl Configs {
         let config = self.of(id)?;
         let need = config.cid_len();
         if id.len() > need {
-            return Err(Unroutable::Long {
-                config: config.id,
-                need,
-                have: id.len(),
-            });
+            return Err(Unroutable::Long { config: config.id, need, have: id.len() });
         }
         Ok(config)
     }

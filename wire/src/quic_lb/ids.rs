@@ -44,19 +44,12 @@ impl<const MIN: usize, const MAX: usize> InlineBytes<MIN, MAX> {
     /// # Errors
     /// [`InvalidId`] when there are too few or too many.
     pub fn new(from: &[u8]) -> Result<Self, InvalidId> {
-        let invalid = InvalidId {
-            least: MIN,
-            most: MAX,
-            have: from.len(),
-        };
+        let invalid = InvalidId { least: MIN, most: MAX, have: from.len() };
         if from.len() < MIN {
             return Err(invalid);
         }
         let mut bytes = [0; MAX];
-        bytes
-            .get_mut(..from.len())
-            .ok_or(invalid)?
-            .copy_from_slice(from);
+        bytes.get_mut(..from.len()).ok_or(invalid)?.copy_from_slice(from);
         let len = u8::try_from(from.len()).map_err(|_| invalid)?;
         Ok(Self { bytes, len })
     }
@@ -109,11 +102,7 @@ impl ConfigId {
     /// `None` for 7 and above.
     #[must_use]
     pub const fn new(id: u8) -> Option<Self> {
-        if (id as usize) < Self::COUNT {
-            Some(Self(id))
-        } else {
-            None
-        }
+        if (id as usize) < Self::COUNT { Some(Self(id)) } else { None }
     }
 
     /// The configuration a first byte names.

@@ -27,10 +27,5 @@ impl std::ops::Deref for Hex {
 /// Fails with every sentence that does not hold, not only the first.
 #[track_caller]
 pub(crate) fn all_hold(wrong: &[String]) {
-    assert!(
-        wrong.is_empty(),
-        "{} not upheld:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} not upheld:\n{}", wrong.len(), wrong.join("\n"));
 }

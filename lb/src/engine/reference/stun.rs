@@ -1,0 +1,97 @@
+//! STUN rows, and what follows the flow that STUN binds.
+
+use std::time::Instant;
+
+use control::fleet::State;
+use wire::{
+    FiveTuple,
+    stun::{BINDING, IceUsername, Message, MessageClass},
+};
+
+use super::{
+    Decision, Reference, To,
+    memory::{Check, Flow, GUARDED},
+    places::Place,
+};
+use crate::verdict::{DropReason, Route};
+
+impl Reference {
+    pub(super) fn stun(&mut self, now: Instant, tuple: FiveTuple, datagram: &[u8]) -> Decision {
+        let Ok(message) = Message::parse(datagram) else {
+            return Err(DropReason::Malformed);
+        };
+        let is_request = message.class() == MessageClass::Request && message.method() == BINDING;
+        match message.ice_username() {
+            Some(username) if is_request => self.check(now, tuple, &message, &username),
+            // Open: a USERNAME that ICE would not write is treated as none.
+            _ => self.flow(now, tuple),
+        }
+    }
+
+    fn check(
+        &mut self,
+        now: Instant,
+        tuple: FiveTuple,
+        message: &Message<'_>,
+        username: &IceUsername<'_>,
+    ) -> Decision {
+        if let Some(place) = self.places.of_session(username) {
+            let to = self.go(place, Route::Session, DropReason::UnknownUfrag)?;
+            self.expect_success(now, tuple, message, &to);
+            return Ok(to);
+        }
+        let (place, ice_key) =
+            (self.places.of_ufrag(username.server)).ok_or(DropReason::UnknownUfrag)?;
+        let verified = ice_key.is_some();
+        if let Some(key) = ice_key {
+            let password = key.password(username.server);
+            if !message.verify_integrity(password.as_bytes()) || !message.verify_fingerprint() {
+                return Err(DropReason::Unauthenticated);
+            }
+        }
+        let to = self.go(place, Route::Ufrag, DropReason::UnknownUfrag)?;
+        if verified {
+            self.bind(now, tuple, &to.place);
+        } else {
+            self.expect_success(now, tuple, message, &to);
+        }
+        Ok(to)
+    }
+
+    fn expect_success(&mut self, now: Instant, tuple: FiveTuple, message: &Message<'_>, to: &To) {
+        self.memory.expect(Check {
+            tuple,
+            transaction: message.transaction_id(),
+            place: to.place.clone(),
+            at: now,
+        });
+    }
+
+    pub(super) fn flow(&mut self, now: Instant, tuple: FiveTuple) -> Decision {
+        let flow = self.memory.flow(tuple).ok_or(DropReason::NoFlow)?;
+        flow.used = now;
+        let place = flow.place.clone().ok_or(DropReason::NoFlow)?;
+        self.go(place, Route::Flow, DropReason::NoFlow)
+    }
+
+    /// Who may bind a flow: its session was verified or confirmed just now.
+    pub(super) fn bind(&mut self, now: Instant, tuple: FiveTuple, place: &Place) {
+        let new = Flow { tuple, place: Some(place.clone()), used: now, proved: now };
+        let Some(flow) = self.memory.flow(tuple) else {
+            self.memory.flows.push(new);
+            return;
+        };
+        // Open: "another node" is another place, a session's own address being one; and a flow whose
+        // node is down or gone guards nothing.
+        if flow.place.as_ref() != Some(place) {
+            let incumbent = flow.place.as_ref().and_then(|place| self.places.find(place));
+            let alive = incumbent.is_some_and(|(_, state)| state != State::Down);
+            if alive && now - flow.proved < GUARDED {
+                *(self.counts.drops).entry(DropReason::Contended.label()).or_default() += 1;
+                return;
+            }
+            self.counts.flow_moves += 1;
+        }
+        *flow = new;
+    }
+}

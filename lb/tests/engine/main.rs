@@ -1,0 +1,11 @@
+//! The engine against the decision table: what becomes of each datagram, and exactly which counters
+//! move. One file for each of the table's topics; `world` is the fleet and the clients they share.
+
+mod agrees_with_reference;
+mod bounds;
+mod decision_table;
+mod hello;
+mod node_states;
+mod return_path;
+mod trust;
+mod world;
