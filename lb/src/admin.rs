@@ -133,11 +133,11 @@ fn render(lb: &LoadBalancer) -> String {
     out.gauge("onevip_lb_fleet_revision", "The fleet's revision that all workers decide by.")
         .sample(&[], lb.revision());
     let table = lb.table();
-    out.gauge("onevip_lb_node_up", "Whether the node is up, by the fleet.").samples(
-        "node",
-        &table.fleet().nodes,
-        |node| (node.id.as_str(), (node.state != fleet::State::Down).into()),
-    );
+    out.gauge("onevip_lb_node_up", "Whether the node is up: by the fleet, and by its answers.")
+        .samples("node", &table.fleet().nodes, |node| {
+            let up = node.state != fleet::State::Down && table.answers(&node.id);
+            (node.id.as_str(), up.into())
+        });
     out.render()
 }
 

@@ -55,7 +55,8 @@ pub struct FleetSource {
     pub source: SourceKind,
     /// The fleet file; relative to the configuration file.
     pub path: Option<PathBuf>,
-    /// Whether nodes' data ports are probed. By default only a fleet from etcd is.
+    /// Whether nodes' data ports are probed: one that does not answer takes no new connections from
+    /// this LB. By default only a fleet from etcd is.
     pub probe: Option<bool>,
 }
 

@@ -14,6 +14,7 @@ pub mod counters;
 mod driver;
 pub mod engine;
 mod load_balancer;
+mod probe;
 pub mod service;
 pub mod table;
 pub mod verdict;

@@ -1,11 +1,12 @@
 use std::{
+    collections::BTreeSet,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::Instant,
 };
 
-use control::fleet::{Fleet, Forward};
+use control::fleet::{Fleet, Forward, NodeId};
 
 use crate::{
     config::Config,
@@ -138,6 +139,14 @@ impl LoadBalancer {
         self.tell(|| Command::Apply(table.clone()));
         *current = table;
         Ok(revision)
+    }
+
+    /// Keeps new connections away from nodes that do not answer, from the next batch on.
+    pub(crate) fn avoid(&self, silent: BTreeSet<NodeId>) {
+        let mut current = self.current();
+        let table = Arc::new(current.avoiding(silent));
+        self.tell(|| Command::Apply(table.clone()));
+        *current = table;
     }
 
     /// Takes over what can be changed while running.

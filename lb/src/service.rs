@@ -1,14 +1,16 @@
 //! `onevip lb`: an LB in the foreground, with its fleet file, its admin endpoint and its signals.
 
 use std::{
+    collections::BTreeSet,
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use control::{
-    fleet::{Fleet, Warning},
+    fleet::{Fleet, NodeId, Warning},
     fleet_file::FleetFile,
     toml_file::FileError,
 };
@@ -19,7 +21,12 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use crate::{Config, LoadBalancer, StartError, Unsupported, admin::Admin, supported};
+use crate::{
+    Config, LoadBalancer, StartError, Unsupported,
+    admin::Admin,
+    probe::{self, Prober},
+    supported,
+};
 
 /// How often the fleet file is looked at: a change is applied after two looks.
 const POLL: Duration = Duration::from_millis(250);
@@ -52,7 +59,7 @@ pub enum ServiceError {
         /// The configuration file.
         file: PathBuf,
         /// The address.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// The system's reason.
         source: io::Error,
     },
@@ -97,7 +104,15 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
         .map_err(|source| ServiceError::Admin { file: file.to_owned(), address, source })?;
     let lb = LoadBalancer::start(&config, fleet)
         .map_err(|problem| ServiceError::Start { file: file.to_owned(), problem })?;
-    let service = Service { file: file.to_owned(), config, fleet_file, lb: Arc::new(lb) };
+    let mut service = Service {
+        file: file.to_owned(),
+        config,
+        fleet_file,
+        lb: Arc::new(lb),
+        prober: None,
+        silent: BTreeSet::new(),
+    };
+    service.set_probing();
     service.serve(admin_listener).await
 }
 
@@ -106,6 +121,9 @@ struct Service {
     config: Config,
     fleet_file: FleetFile,
     lb: Arc<LoadBalancer>,
+    prober: Option<Prober>,
+    /// Who did not answer it.
+    silent: BTreeSet<NodeId>,
 }
 
 impl Service {
@@ -121,6 +139,9 @@ impl Service {
         );
         let mut serving = tokio::spawn(admin.clone().serve(admin_listener));
         let mut poll = time::interval(POLL);
+        let mut probe = time::interval(probe::INTERVAL);
+        // A round that comes late must leave the answers to it their time.
+        probe.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = poll.tick() => {
@@ -131,6 +152,7 @@ impl Service {
                         return Err(ServiceError::Running("a worker has ended unexpectedly"));
                     }
                 }
+                _ = probe.tick() => self.probe(),
                 _ = signals.reload.recv() => self.reload(),
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
@@ -164,6 +186,38 @@ impl Service {
         }
     }
 
+    fn set_probing(&mut self) {
+        let probing = self.config.fleet.probe.unwrap_or(false);
+        if probing == self.prober.is_some() {
+            return;
+        }
+        let vip_port = self.lb.listeners().first().map_or(0, SocketAddr::port);
+        self.prober = probing.then(|| Prober::new(self.config.io.tunnel, vip_port));
+        if !probing && !self.silent.is_empty() {
+            self.silent.clear();
+            self.lb.avoid(BTreeSet::new());
+        }
+    }
+
+    /// Asks the nodes whether they are there, and sends new connections to those that are.
+    fn probe(&mut self) {
+        let Some(prober) = &mut self.prober else {
+            return;
+        };
+        let silent = prober.round(self.lb.table().fleet());
+        if silent == self.silent {
+            return;
+        }
+        for node in silent.difference(&self.silent) {
+            warn!(%node, "does not answer; it takes no new connection from here");
+        }
+        for node in self.silent.difference(&silent) {
+            info!(%node, "answers again, or is not asked any more");
+        }
+        self.lb.avoid(silent.clone());
+        self.silent = silent;
+    }
+
     /// SIGHUP: takes over what can change while running, and says what cannot.
     fn reload(&mut self) {
         let new = match Config::read(&self.file) {
@@ -176,6 +230,8 @@ impl Service {
         self.config.quic = new.quic;
         self.config.limits.flow_idle = new.limits.flow_idle;
         self.config.admin.drain = new.admin.drain;
+        self.config.fleet.probe = new.fleet.probe;
+        self.set_probing();
         self.lb.reconfigure(&self.config);
         let changed = if new.fleet.path == self.config.fleet.path {
             self.fleet_file.reread()

@@ -26,6 +26,8 @@ pub struct Table {
     /// By the SFU's ufrag; few share one, so they are searched in order.
     sessions: HashMap<Box<[u8]>, Vec<SessionEntry>, RandomState>,
     quic: Ring,
+    /// Nodes that do not answer this LB's probes.
+    silent: BTreeSet<NodeId>,
 }
 
 /// Names a backend in a flow or hint, across fleet changes: a slot that is given to another backend
@@ -78,6 +80,22 @@ impl Table {
     /// Prepares a fleet. What `previous` still has keeps its [`BackendRef`]s.
     #[must_use]
     pub fn new(fleet: Arc<Fleet>, revision: u64, previous: Option<&Self>) -> Self {
+        let silent = previous.map(|table| table.silent.clone()).unwrap_or_default();
+        Self::build(fleet, revision, previous, silent)
+    }
+
+    /// The same fleet, where new connections are kept away from nodes that do not answer.
+    #[must_use]
+    pub fn avoiding(&self, silent: BTreeSet<NodeId>) -> Self {
+        Self::build(self.fleet.clone(), self.revision, Some(self), silent)
+    }
+
+    fn build(
+        fleet: Arc<Fleet>,
+        revision: u64,
+        previous: Option<&Self>,
+        silent: BTreeSet<NodeId>,
+    ) -> Self {
         let backends = Backends::carry_over(&fleet, previous.map(|table| &table.backends));
         let own = |index: usize| backends.of(&fleet.nodes[index].id, None);
         let nodes = fleet.nodes.iter().enumerate();
@@ -102,12 +120,28 @@ impl Table {
         }
         by_address
             .extend(nodes.clone().filter_map(|(index, node)| Some((node.address, own(index)?))));
-        let candidates = nodes
+        let mut candidates: Vec<_> = nodes
             .filter(|(_, node)| node.state == State::Serving && node.serves.quic)
-            .filter_map(|(index, node)| Some((&node.id, node.weight, own(index)?)));
-        let quic = Ring::new(fleet.hash_key, candidates);
+            .filter_map(|(index, node)| Some((&node.id, node.weight, own(index)?)))
+            .collect();
+        // Where nobody answers, it is more likely that this LB cannot hear than that all are dead.
+        let answers = |id: &NodeId| !silent.contains(id);
+        if candidates.iter().any(|(id, weight, _)| *weight > 0 && answers(id)) {
+            candidates.retain(|(id, ..)| answers(id));
+        }
+        let quic = Ring::new(fleet.hash_key, &candidates);
         let configs = fleet.configs();
-        Self { revision, fleet, configs, backends, by_server_id, by_address, sessions, quic }
+        Self {
+            revision,
+            fleet,
+            configs,
+            backends,
+            by_server_id,
+            by_address,
+            sessions,
+            quic,
+            silent,
+        }
     }
 
     /// The number of this state; grows with every change.
@@ -120,6 +154,12 @@ impl Table {
     #[must_use]
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
+    }
+
+    /// Whether a node answers this LB's probes, or is not probed.
+    #[must_use]
+    pub fn answers(&self, node: &NodeId) -> bool {
+        !self.silent.contains(node)
     }
 
     /// The backend that something pointed to, if the fleet still has it.
@@ -248,20 +288,16 @@ fn wanted(fleet: &Fleet) -> Vec<(BackendKey, Backend)> {
 }
 
 impl Ring {
-    fn new<'a>(
-        key: Option<HashKey>,
-        candidates: impl Iterator<Item = (&'a NodeId, u32, BackendRef)>,
-    ) -> Self {
+    fn new(key: Option<HashKey>, candidates: &[(&NodeId, u32, BackendRef)]) -> Self {
         // A fleet without the key has no node that serves QUIC, so the table stays empty.
         let key = key.unwrap_or(HashKey::new([0; HashKey::LEN]));
-        let candidates: Vec<_> = candidates.collect();
         let members: Vec<_> = candidates
             .iter()
             .map(|(id, weight, _)| maglev::Member { name: id.as_str().as_bytes(), weight: *weight })
             .collect();
         let mut slots = vec![maglev::EMPTY; maglev::table_len(members.len())];
         maglev::fill(&key, &members, &mut vec![maglev::Walk::default(); members.len()], &mut slots);
-        let members = candidates.into_iter().map(|(_, _, backend)| backend).collect();
+        let members = candidates.iter().map(|(_, _, backend)| *backend).collect();
         Self { key, slots, members }
     }
 }

@@ -1,118 +1,16 @@
 //! `onevip lb` with a hand-written fleet and two nodes that speak only the tunnel header.
 
-use std::{
-    fs,
-    net::{SocketAddr, UdpSocket},
-    thread,
-    time::{Duration, Instant},
-};
+mod operation;
+mod probes;
+mod world;
 
-use kit::{Connection, FleetText, Hello, Node, Routing, quic, sample, stun, tunnelled};
-use wire::{FiveTuple, tunnel};
+use std::{net::UdpSocket, thread, time::Duration};
 
-use crate::process::{Folder, PATIENCE, Running, eventually, free_port, get, metric};
+use kit::{Connection, Hello, quic, sample, stun, tunnelled};
+use wire::FiveTuple;
 
-const ROUTING: Routing = Routing::encrypted(0).verified();
-const OPEN: Routing = Routing::plain(1);
-const SERVERS: [[u8; 4]; 2] = [[0, 0, 0, 10], [0, 0, 0, 11]];
-
-/// A running LB, its nodes, and a client.
-struct World {
-    folder: Folder,
-    lb: Running,
-    vip: SocketAddr,
-    admin: SocketAddr,
-    nodes: [UdpSocket; 2],
-    client: UdpSocket,
-}
-
-fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
-    socket.set_read_timeout(Some(PATIENCE)).expect("set");
-    socket
-}
-
-fn fleet(nodes: &[UdpSocket; 2], states: [&str; 2]) -> String {
-    let mut text = FleetText::new(&[ROUTING, OPEN]);
-    for ((node, name), (server_id, state)) in
-        nodes.iter().zip(["sfu-a", "sfu-b"]).zip(SERVERS.iter().zip(states))
-    {
-        let node = Node::new(name, node.local_addr().expect("bound"));
-        text = text.node(node.server_id(server_id).state(state));
-    }
-    text.to_string()
-}
-
-impl World {
-    fn start(more: &str) -> Self {
-        let folder = Folder::new();
-        let nodes = [socket(), socket()];
-        folder.write("fleet.toml", &fleet(&nodes, ["serving", "serving"]));
-        let vip = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let config = folder.write(
-            "lb.toml",
-            &format!(
-                "name = \"lb-1\"\n[listen]\nudp = [\"{vip}\"]\n[fleet]\nsource = \"file\"\n\
-             path = \"fleet.toml\"\n[io]\nworkers = 2\ntunnel = \"127.0.0.1:0\"\n\
-             [admin]\nlisten = \"{admin}\"\n{more}"
-            ),
-        );
-        let lb = Running::start(&["lb", "--config", &config], &folder.path("log"));
-        let world = Self { folder, lb, vip, admin, nodes, client: socket() };
-        eventually("the LB is ready", || {
-            get(admin, "/readyz").is_some_and(|(status, _)| status == 200)
-        });
-        world
-    }
-
-    fn metrics(&self) -> String {
-        get(self.admin, "/metrics").expect("answers").1
-    }
-
-    fn metric(&self, line: &str) -> u64 {
-        metric(&self.metrics(), line)
-    }
-
-    fn send(&self, datagram: &[u8]) {
-        self.client.send_to(datagram, self.vip).expect("sent");
-    }
-
-    /// Sends a datagram; asserts that it comes to a node, behind the right header. Says from where.
-    #[track_caller]
-    fn reaches(&self, node: usize, datagram: &[u8]) -> SocketAddr {
-        self.send(datagram);
-        let mut buffer = [0; 4_000];
-        let (len, from) = self.nodes[node].recv_from(&mut buffer).expect("it comes to that node");
-        let expected = FiveTuple::new(self.client.local_addr().expect("bound"), self.vip);
-        let (tuple, payload) = tunnel::decode(&buffer[..len]).expect("a header");
-        assert_eq!(tuple, expected);
-        assert!(payload == datagram, "another datagram: {payload:02x?}");
-        from
-    }
-
-    /// Sends a datagram; asserts that it is dropped for a reason.
-    #[track_caller]
-    fn is_dropped(&self, datagram: &[u8], reason: &str) {
-        let line = format!("onevip_lb_drops_total{{reason=\"{reason}\"}}");
-        let before = self.metric(&line);
-        self.send(datagram);
-        eventually(&format!("a drop is counted {reason}"), || self.metric(&line) == before + 1);
-    }
-
-    /// How many datagrams wait at the nodes; they are taken away.
-    fn drain(&self) -> usize {
-        let mut count = 0;
-        for node in &self.nodes {
-            node.set_nonblocking(true).expect("set");
-            while node.recv(&mut [0; 4_000]).is_ok() {
-                count += 1;
-            }
-            node.set_nonblocking(false).expect("set");
-        }
-        count
-    }
-}
+use crate::process::{eventually, get, metric};
+use world::{OPEN, ROUTING, SERVERS, World};
 
 #[test]
 fn each_row_of_the_decision_table_behaves_and_each_datagram_is_counted_once() {
@@ -260,94 +158,6 @@ fn every_metric_of_the_contract_is_there_with_all_its_labels() {
     assert!(fleet.contains("\"ice_key\":\"redacted\""), "{fleet}");
     assert!(!fleet.contains("6120"), "no key in hex: {fleet}");
     assert_eq!(get(world.admin, "/healthz").expect("answers").0, 200);
-}
-
-#[test]
-fn a_changed_fleet_file_is_applied_within_a_second_and_a_broken_one_changes_nothing() {
-    let mut world = World::start("");
-    let [a, _] = SERVERS;
-    let file = world.folder.path("fleet.toml");
-    let revision = "onevip_lb_fleet_revision";
-    let to_a = quic::short(&ROUTING.cid(&a, 1), b"to a");
-    world.reaches(0, &to_a);
-
-    let written = Instant::now();
-    fs::write(&file, fleet(&world.nodes, ["down", "serving"])).expect("written");
-    eventually("it is applied", || world.metric(revision) == 2);
-    assert!(written.elapsed() < Duration::from_secs(1), "after {:?}", written.elapsed());
-    assert_eq!(world.metric("onevip_lb_node_up{node=\"sfu-a\"}"), 0);
-    // QUIC that names a node that is down goes to a live one, which resets it.
-    world.reaches(1, &to_a);
-
-    // Files that must change nothing, and what the log must say of each.
-    let good = fleet(&world.nodes, ["serving", "serving"]);
-    for (broken, says) in [
-        (good.replace("serving", "dead"), "unknown variant `dead`"),
-        (good[..good.len() / 2].to_owned(), "fleet.toml"),
-        (String::new(), "the fleet has no node; the one in use is kept"),
-        (good.replace("0000000b", "0000000a"), "is the server ID of node"),
-        ("\u{0}\u{1}".to_owned(), "fleet.toml:1: "),
-    ] {
-        let before = world.lb.log().len();
-        fs::write(&file, &broken).expect("written");
-        eventually(says, || world.lb.log()[before..].contains(says));
-        assert_eq!(world.metric(revision), 2, "{broken:?} was applied");
-        world.reaches(1, &to_a);
-    }
-    fs::remove_file(&file).expect("removed");
-    eventually("its absence is told", || world.lb.log().contains("there is no such file"));
-    world.reaches(1, &to_a);
-
-    // A new file is renamed into place, as careful people do.
-    let fresh = world.folder.write("fleet.new", &good);
-    fs::rename(fresh, &file).expect("renamed");
-    eventually("it is applied", || world.metric(revision) == 3);
-    world.reaches(0, &to_a);
-    assert!(!world.lb.has_ended());
-}
-
-#[test]
-fn after_sigterm_it_is_not_ready_but_forwards_for_the_drain_time_and_ends_with_0() {
-    let mut world = World::start("drain = \"2s\"\n");
-    let [a, _] = SERVERS;
-    let told = Instant::now();
-    world.lb.signal("TERM");
-    eventually("it is not ready", || {
-        get(world.admin, "/readyz").is_some_and(|(status, _)| status == 503)
-    });
-    world.reaches(0, &quic::short(&ROUTING.cid(&a, 1), b"still"));
-    assert_eq!(get(world.admin, "/healthz").expect("answers").0, 200, "it is alive");
-    assert!(told.elapsed() < Duration::from_secs(2), "all that happened in the drain time");
-    assert_eq!(world.lb.wait(), 0);
-    assert!(told.elapsed() >= Duration::from_secs(2), "after {:?}", told.elapsed());
-}
-
-#[test]
-fn sighup_takes_over_what_can_change_and_names_what_cannot() {
-    let mut world = World::start("");
-    let config = world.folder.path("lb.toml");
-    let text = fs::read_to_string(&config).expect("readable");
-    let other_port = text.replace("workers = 2", "workers = 1");
-    fs::write(&config, format!("{other_port}[quic]\nsni = false\n")).expect("written");
-    world.lb.signal("HUP");
-    eventually("it says so", || {
-        world.lb.log().contains("io.workers has changed, which takes a restart")
-    });
-    // Without SNI, a hello that names a node is hashed like any other.
-    let label = format!("{}.example.test", ROUTING.label(&SERVERS[1], 9));
-    world.send(&Connection::v1(b"original", b"source").hello(&Hello::named(&label).bytes()));
-    let hash = "onevip_lb_routes_total{by=\"hash\"}";
-    eventually("it goes by hash", || world.metric(hash) == 1);
-    assert_eq!(world.metric("onevip_lb_routes_total{by=\"sni\"}"), 0);
-    assert_eq!(world.drain(), 1);
-
-    fs::write(&config, "[listen]\n").expect("written");
-    world.lb.signal("HUP");
-    eventually("a broken one is refused", || {
-        world.lb.log().contains("the configuration in use is kept")
-    });
-    world.reaches(0, &quic::short(&ROUTING.cid(&SERVERS[0], 1), b"as before"));
-    assert!(!world.lb.has_ended());
 }
 
 #[test]

@@ -77,6 +77,16 @@ pub enum MessageClass {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash, Ord, PartialOrd)]
 pub struct TransactionId(pub [u8; 12]);
 
+/// The shortest Binding request: a header and nothing else, as it asks a server whether it is there.
+#[must_use]
+pub fn binding_request(transaction_id: TransactionId) -> [u8; HEADER_LEN] {
+    let mut request = [0; HEADER_LEN];
+    let (fixed, transaction) = request.split_at_mut(8);
+    fixed.copy_from_slice(&(u64::from(BINDING) << 48 | u64::from(MAGIC_COOKIE)).to_be_bytes());
+    transaction.copy_from_slice(&transaction_id.0);
+    request
+}
+
 /// A well-formed STUN message. Attributes that RFC 8489 tells a receiver to ignore are ignored:
 /// repeated ones, and those behind MESSAGE-INTEGRITY (but the SHA-256 twin and FINGERPRINT).
 #[derive(Clone, Copy, Debug)]

@@ -7,5 +7,6 @@ mod decision_table;
 mod hello;
 mod node_states;
 mod return_path;
+mod silent;
 mod trust;
 mod world;

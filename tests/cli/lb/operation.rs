@@ -1,0 +1,99 @@
+//! Fleet files that change, and signals.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use kit::{Connection, Hello, quic};
+
+use super::world::{ROUTING, SERVERS, World, fleet};
+use crate::process::{eventually, get};
+
+#[test]
+fn a_changed_fleet_file_is_applied_within_a_second_and_a_broken_one_changes_nothing() {
+    let mut world = World::start("");
+    let [a, _] = SERVERS;
+    let file = world.folder.path("fleet.toml");
+    let revision = "onevip_lb_fleet_revision";
+    let to_a = quic::short(&ROUTING.cid(&a, 1), b"to a");
+    world.reaches(0, &to_a);
+
+    let written = Instant::now();
+    fs::write(&file, fleet(&world.nodes, ["down", "serving"])).expect("written");
+    eventually("it is applied", || world.metric(revision) == 2);
+    assert!(written.elapsed() < Duration::from_secs(1), "after {:?}", written.elapsed());
+    assert_eq!(world.metric("onevip_lb_node_up{node=\"sfu-a\"}"), 0);
+    // QUIC that names a node that is down goes to a live one, which resets it.
+    world.reaches(1, &to_a);
+
+    // Files that must change nothing, and what the log must say of each.
+    let good = fleet(&world.nodes, ["serving", "serving"]);
+    for (broken, says) in [
+        (good.replace("serving", "dead"), "unknown variant `dead`"),
+        (good[..good.len() / 2].to_owned(), "fleet.toml"),
+        (String::new(), "the fleet has no node; the one in use is kept"),
+        (good.replace("0000000b", "0000000a"), "is the server ID of node"),
+        ("\u{0}\u{1}".to_owned(), "fleet.toml:1: "),
+    ] {
+        let before = world.lb.log().len();
+        fs::write(&file, &broken).expect("written");
+        eventually(says, || world.lb.log()[before..].contains(says));
+        assert_eq!(world.metric(revision), 2, "{broken:?} was applied");
+        world.reaches(1, &to_a);
+    }
+    fs::remove_file(&file).expect("removed");
+    eventually("its absence is told", || world.lb.log().contains("there is no such file"));
+    world.reaches(1, &to_a);
+
+    // A new file is renamed into place, as careful people do.
+    let fresh = world.folder.write("fleet.new", &good);
+    fs::rename(fresh, &file).expect("renamed");
+    eventually("it is applied", || world.metric(revision) == 3);
+    world.reaches(0, &to_a);
+    assert!(!world.lb.has_ended());
+}
+
+#[test]
+fn after_sigterm_it_is_not_ready_but_forwards_for_the_drain_time_and_ends_with_0() {
+    let mut world = World::start("drain = \"2s\"\n");
+    let [a, _] = SERVERS;
+    let told = Instant::now();
+    world.lb.signal("TERM");
+    eventually("it is not ready", || {
+        get(world.admin, "/readyz").is_some_and(|(status, _)| status == 503)
+    });
+    world.reaches(0, &quic::short(&ROUTING.cid(&a, 1), b"still"));
+    assert_eq!(get(world.admin, "/healthz").expect("answers").0, 200, "it is alive");
+    assert!(told.elapsed() < Duration::from_secs(2), "all that happened in the drain time");
+    assert_eq!(world.lb.wait(), 0);
+    assert!(told.elapsed() >= Duration::from_secs(2), "after {:?}", told.elapsed());
+}
+
+#[test]
+fn sighup_takes_over_what_can_change_and_names_what_cannot() {
+    let mut world = World::start("");
+    let config = world.folder.path("lb.toml");
+    let text = fs::read_to_string(&config).expect("readable");
+    let other_port = text.replace("workers = 2", "workers = 1");
+    fs::write(&config, format!("{other_port}[quic]\nsni = false\n")).expect("written");
+    world.lb.signal("HUP");
+    eventually("it says so", || {
+        world.lb.log().contains("io.workers has changed, which takes a restart")
+    });
+    // Without SNI, a hello that names a node is hashed like any other.
+    let label = format!("{}.example.test", ROUTING.label(&SERVERS[1], 9));
+    world.send(&Connection::v1(b"original", b"source").hello(&Hello::named(&label).bytes()));
+    let hash = "onevip_lb_routes_total{by=\"hash\"}";
+    eventually("it goes by hash", || world.metric(hash) == 1);
+    assert_eq!(world.metric("onevip_lb_routes_total{by=\"sni\"}"), 0);
+    assert_eq!(world.drain(), 1);
+
+    fs::write(&config, "[listen]\n").expect("written");
+    world.lb.signal("HUP");
+    eventually("a broken one is refused", || {
+        world.lb.log().contains("the configuration in use is kept")
+    });
+    world.reaches(0, &quic::short(&ROUTING.cid(&SERVERS[0], 1), b"as before"));
+    assert!(!world.lb.has_ended());
+}
