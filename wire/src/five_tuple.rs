@@ -25,15 +25,13 @@ impl FiveTuple {
     #[must_use]
     pub fn new(client: SocketAddr, vip: SocketAddr) -> Self {
         let mut bytes = [0; LEN];
-        let fields: [&[u8]; 4] = [
-            &mapped(client.ip()),
-            &mapped(vip.ip()),
-            &client.port().to_be_bytes(),
-            &vip.port().to_be_bytes(),
-        ];
-        for (slot, byte) in bytes.iter_mut().zip(fields.into_iter().flatten()) {
-            *slot = *byte;
-        }
+        let (ips, ports) = bytes.split_at_mut(32);
+        let (client_ip, vip_ip) = ips.split_at_mut(16);
+        let (client_port, vip_port) = ports.split_at_mut(2);
+        client_ip.copy_from_slice(&mapped(client.ip()));
+        vip_ip.copy_from_slice(&mapped(vip.ip()));
+        client_port.copy_from_slice(&client.port().to_be_bytes());
+        vip_port.copy_from_slice(&vip.port().to_be_bytes());
         Self(bytes)
     }
 

@@ -24,9 +24,9 @@ pub const PAYLOAD_MAX_MTU_1500: usize = 1500 - 40 - 8 - HEADER_LEN;
 #[must_use]
 pub fn encode(tuple: &FiveTuple) -> [u8; HEADER_LEN] {
     let mut header = [0; HEADER_LEN];
-    for (slot, byte) in header.iter_mut().zip(MAGIC.iter().chain(tuple.as_bytes())) {
-        *slot = *byte;
-    }
+    let (magic, addresses) = header.split_at_mut(MAGIC.len());
+    magic.copy_from_slice(&MAGIC);
+    addresses.copy_from_slice(tuple.as_bytes());
     header
 }
 
