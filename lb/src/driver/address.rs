@@ -16,20 +16,24 @@ impl Control {
     pub(super) const EMPTY: Self = Self([0; CONTROL_LEN]);
 }
 
-/// Reads an address that the kernel filled in. IPv4-mapped addresses come out as IPv4.
-pub(super) fn from_storage(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+/// Reads an address of `length` bytes that the kernel filled in. IPv4-mapped addresses come out as
+/// IPv4.
+pub(super) fn from_storage(storage: &libc::sockaddr_storage, length: usize) -> Option<SocketAddr> {
+    let fits = |expected: usize| (length >= expected).then_some(());
     let storage: *const libc::sockaddr_storage = storage;
     // SAFETY: `storage` points to a live `sockaddr_storage`, whose family field is always readable.
     let family = unsafe { (*storage).ss_family };
     match i32::from(family) {
         libc::AF_INET => {
-            // SAFETY: with this family the storage holds a `sockaddr_in`, and `sockaddr_storage` is
+            fits(mem::size_of::<libc::sockaddr_in>())?;
+            // SAFETY: with this family and length the storage holds a `sockaddr_in`, and `sockaddr_storage` is
             // at least as large and as aligned as every address type.
             let v4 = unsafe { storage.cast::<libc::sockaddr_in>().read() };
             let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
             Some(SocketAddr::from((ip, u16::from_be(v4.sin_port))))
         }
         libc::AF_INET6 => {
+            fits(mem::size_of::<libc::sockaddr_in6>())?;
             // SAFETY: as above, for `sockaddr_in6`.
             let v6 = unsafe { storage.cast::<libc::sockaddr_in6>().read() };
             let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr).to_canonical();
@@ -80,14 +84,17 @@ pub(super) fn destination(header: &libc::msghdr) -> Option<IpAddr> {
         let head = unsafe { *message };
         // SAFETY: the data of a control message follows its header in the same buffer.
         let data = unsafe { libc::CMSG_DATA(message) };
+        let holds = |data: usize| head.cmsg_len >= control_len(data).1;
         match (head.cmsg_level, head.cmsg_type) {
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                // SAFETY: a message of this type holds an `in_pktinfo`, at any alignment.
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(mem::size_of::<libc::in_pktinfo>()) => {
+                // SAFETY: a message of this type and length holds an `in_pktinfo`, at any alignment.
                 let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
                 return Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)).into());
             }
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                // SAFETY: a message of this type holds an `in6_pktinfo`, at any alignment.
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
+                if holds(mem::size_of::<libc::in6_pktinfo>()) =>
+            {
+                // SAFETY: a message of this type and length holds an `in6_pktinfo`, at any alignment.
                 let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
                 return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).to_canonical());
             }
@@ -166,9 +173,12 @@ mod tests {
             ("[::ffff:192.0.2.1]:1", "192.0.2.1:1"),
         ] {
             let mut storage = storage();
-            to_storage(text.parse().expect("an address"), &mut storage);
-            assert_eq!(from_storage(&storage), Some(expected.parse().expect("an address")));
+            let length = to_storage(text.parse().expect("an address"), &mut storage);
+            let expected = Some(expected.parse().expect("an address"));
+            assert_eq!(from_storage(&storage, length), expected);
+            assert_eq!(from_storage(&storage, length - 1), None, "cut short");
         }
-        assert_eq!(from_storage(&storage()), None, "no family, no address");
+        let whole = mem::size_of::<libc::sockaddr_storage>();
+        assert_eq!(from_storage(&storage(), whole), None, "no family, no address");
     }
 }

@@ -18,6 +18,9 @@ const DATAGRAM_MAX: usize = 64 * 1024;
 /// One buffer: room for a tunnel header in front of the datagram, so that nothing is copied.
 const BUFFER: usize = tunnel::HEADER_LEN + DATAGRAM_MAX;
 
+/// Further buffers, for datagrams that were held and leave together with a batch.
+pub(super) const SPARES: usize = 32;
+
 /// What one call received. Allocated once per worker; pages become resident as datagrams touch them.
 ///
 /// ```text
@@ -35,6 +38,8 @@ pub(super) struct Batch {
     vectors: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
     count: usize,
+    /// Further buffers in use.
+    spares: usize,
 }
 
 /// Bytes of a batch: of buffer `slot`, from `start`, `len` of them.
@@ -51,12 +56,13 @@ impl Batch {
         // are null until `receive` sets them.
         let (name, vector, header) = unsafe { mem::zeroed() };
         Self {
-            buffers: vec![0; BATCH * BUFFER],
+            buffers: vec![0; (BATCH + SPARES) * BUFFER],
             names: vec![name; BATCH],
             controls: vec![Control::EMPTY; BATCH],
             vectors: vec![vector; BATCH],
             headers: vec![header; BATCH],
             count: 0,
+            spares: 0,
         }
     }
 
@@ -96,7 +102,8 @@ impl Batch {
 
     /// Where datagram `slot` came from. `None` for a family that no UDP socket has.
     pub(super) fn sender(&self, slot: usize) -> Option<SocketAddr> {
-        address::from_storage(self.names[..self.count].get(slot)?)
+        let length = self.headers[..self.count].get(slot)?.msg_hdr.msg_namelen;
+        address::from_storage(&self.names[slot], length as usize)
     }
 
     /// Which local address it was sent to, where the socket was asked to tell.
@@ -107,6 +114,32 @@ impl Batch {
     /// The datagram as it came.
     pub(super) fn datagram(&self, slot: usize) -> &[u8] {
         self.bytes(self.whole(slot))
+    }
+
+    /// Whether [`Batch::spare`] has room.
+    pub(super) const fn has_spare(&self) -> bool {
+        self.spares < SPARES
+    }
+
+    /// Copies a datagram that was held behind its tunnel header into a spare buffer. There must be
+    /// one, and it is free again behind [`Batch::clear_spares`].
+    pub(super) fn spare(&mut self, tuple: &FiveTuple, datagram: &[u8]) -> Bytes {
+        let bytes = Bytes {
+            slot: BATCH + self.spares,
+            start: 0,
+            len: tunnel::HEADER_LEN + datagram.len().min(DATAGRAM_MAX),
+        };
+        let start = bytes.slot * BUFFER;
+        let (header, rest) =
+            self.buffers[start..start + bytes.len].split_at_mut(tunnel::HEADER_LEN);
+        header.copy_from_slice(&tunnel::encode(tuple));
+        rest.copy_from_slice(&datagram[..rest.len()]);
+        self.spares += 1;
+        bytes
+    }
+
+    pub(super) const fn clear_spares(&mut self) {
+        self.spares = 0;
     }
 
     /// The datagram behind a tunnel header, which is written into the headroom.

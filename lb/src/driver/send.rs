@@ -8,8 +8,11 @@ use std::{
 use super::{
     BATCH,
     address::{self, Control},
-    batch::{Batch, Bytes},
+    batch::{Batch, Bytes, SPARES},
 };
+
+/// Most that leaves behind one receive batch: each datagram received, and what was held before.
+const QUEUE: usize = BATCH + SPARES;
 
 /// Datagrams of one receive batch that leave by one socket, in the order in which they came.
 pub(super) struct SendQueue {
@@ -33,17 +36,17 @@ impl SendQueue {
         // are null until `flush` sets them.
         let (name, vector, header) = unsafe { mem::zeroed() };
         Self {
-            entries: Vec::with_capacity(BATCH),
-            names: vec![name; BATCH],
-            controls: vec![Control::EMPTY; BATCH],
-            vectors: vec![vector; BATCH],
-            headers: vec![header; BATCH],
+            entries: Vec::with_capacity(QUEUE),
+            names: vec![name; QUEUE],
+            controls: vec![Control::EMPTY; QUEUE],
+            vectors: vec![vector; QUEUE],
+            headers: vec![header; QUEUE],
         }
     }
 
-    /// Queues a datagram. A queue holds one batch, so there is always room.
+    /// Queues a datagram. A queue holds all that one batch has, so there is always room.
     pub(super) fn push(&mut self, bytes: Bytes, to: SocketAddr, from: Option<IpAddr>) {
-        debug_assert!(self.entries.len() < BATCH, "one entry for each received datagram");
+        debug_assert!(self.entries.len() < QUEUE, "one entry for each of the batch's buffers");
         self.entries.push(Entry { bytes, to, from });
     }
 
@@ -70,7 +73,12 @@ impl SendQueue {
             match usize::try_from(sent) {
                 Ok(sent) if sent > 0 => done += sent,
                 _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-                // The error is of the first one left: it is given up, whatever the error.
+                // Full for the first one left is full for all of them.
+                _ if is_full(&io::Error::last_os_error()) => {
+                    refused += count - done;
+                    done = count;
+                }
+                // Any other error is of the first one left, which is given up.
                 _ => {
                     refused += 1;
                     done += 1;
@@ -105,4 +113,9 @@ impl SendQueue {
         }
         self.entries.len()
     }
+}
+
+/// Whether the socket, or the system, has no room just now.
+fn is_full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS)
 }

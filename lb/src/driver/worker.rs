@@ -14,12 +14,7 @@ use socket2::Socket;
 use wire::{FiveTuple, tunnel};
 
 use super::{BATCH, batch::Batch, send::SendQueue};
-use crate::{
-    counters::Counters,
-    engine::{Engine, Release},
-    table::Table,
-    verdict::Verdict,
-};
+use crate::{counters::Counters, engine::Engine, table::Table, verdict::Verdict};
 
 /// Batches taken from one socket before the others get their turn.
 const BATCHES_PER_TURN: usize = 4;
@@ -224,7 +219,7 @@ impl Worker {
             let vip = SocketAddr::new(ip.unwrap_or(address.ip()), address.port());
             let tuple = FiveTuple::new(client, vip);
             let verdict = self.engine.from_client(now, &tuple, self.batch.datagram(slot));
-            self.send_released();
+            self.queue_released();
             if let Verdict::Forward(destination) = verdict {
                 match tunnel_to(&self.sockets, destination.address) {
                     Some(tunnel) => {
@@ -235,9 +230,7 @@ impl Worker {
                 }
             }
         }
-        for ((_, socket), queue) in self.sockets.tunnels.iter().zip(&mut self.to_nodes) {
-            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
-        }
+        self.flush_to_nodes();
         Ok(received)
     }
 
@@ -270,20 +263,36 @@ impl Worker {
         let now = now();
         if self.engine.poll_timeout(now).is_some_and(|due| due <= now) {
             self.engine.handle_timeout(now);
-            self.send_released();
+            self.queue_released();
+            self.flush_to_nodes();
         }
     }
 
-    /// Sends what was held and is decided. Rare, so each takes a system call of its own; ahead of
-    /// the queue, where a later datagram of the same connection may stand.
-    fn send_released(&mut self) {
-        let mut refused = 0;
-        while let Some(release) = self.engine.poll_release() {
-            if !send_one(&self.sockets, &release) {
-                refused += 1;
+    /// Queues what was held and is decided: ahead of the datagram that decided it.
+    fn queue_released(&mut self) {
+        let mut lost = 0;
+        loop {
+            if !self.batch.has_spare() {
+                self.flush_to_nodes();
+            }
+            let Some(release) = self.engine.poll_release() else { break };
+            let node = release.destination.address;
+            match tunnel_to(&self.sockets, node) {
+                Some(tunnel) => {
+                    let bytes = self.batch.spare(&release.tuple, release.datagram);
+                    self.to_nodes[tunnel].push(bytes, node, None);
+                }
+                None => lost += 1,
             }
         }
-        count_refused(&self.engine, refused);
+        count_refused(&self.engine, lost);
+    }
+
+    fn flush_to_nodes(&mut self) {
+        for ((_, socket), queue) in self.sockets.tunnels.iter().zip(&mut self.to_nodes) {
+            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
+        }
+        self.batch.clear_spares();
     }
 }
 
@@ -296,16 +305,6 @@ fn count_refused(engine: &Engine, refused: usize) {
 /// Index of the tunnel socket that speaks the node's IP version.
 fn tunnel_to(sockets: &Sockets, node: SocketAddr) -> Option<usize> {
     sockets.tunnels.iter().position(|(address, _)| address.is_ipv4() == node.is_ipv4())
-}
-
-fn send_one(sockets: &Sockets, release: &Release<'_>) -> bool {
-    let node = release.destination.address;
-    let Some(tunnel) = tunnel_to(sockets, node) else {
-        return false;
-    };
-    let header = tunnel::encode(&release.tuple);
-    let parts = [io::IoSlice::new(&header), io::IoSlice::new(release.datagram)];
-    sockets.tunnels[tunnel].1.send_to_vectored(&parts, &node.into()).is_ok()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a driver is where the time comes from")]

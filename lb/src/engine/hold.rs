@@ -9,7 +9,8 @@
 //! Everything is bounded: datagrams and bytes per connection, connections in total, and connections
 //! per source prefix, so that one network cannot take the room from all others. When a bound is
 //! reached the oldest goes, not the newcomer: a hello that is split over two datagrams is complete
-//! within milliseconds, while a flood of halves is always older.
+//! within milliseconds, while a flood of halves is always older. Connections of which only 0-RTT has
+//! come go before all others, and take nobody else's room: 0-RTT costs its sender nothing to make up.
 
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
@@ -55,6 +56,8 @@ pub(super) struct Holds {
     /// Held connections in the order of arrival, and where they are held.
     by_key: BoundedMap<Fingerprint, usize>,
     entries: Vec<Entry>,
+    /// What is asked of all entries at once, apart from them, since each is larger than 8 KiB.
+    summaries: Vec<Summary>,
     /// [`BYTES_MAX`] for each entry.
     bytes: Vec<u8>,
     free: Vec<usize>,
@@ -65,14 +68,20 @@ pub(super) struct Holds {
     fresh: CryptoStream,
 }
 
+#[derive(Clone, Copy)]
+struct Summary {
+    /// The network that the client's connections are counted for.
+    prefix: u128,
+    /// Only 0-RTT has come.
+    early: bool,
+}
+
 struct Entry {
     tuple: FiveTuple,
     dcid: ConnectionId,
     lengths: [u16; DATAGRAMS_MAX],
     count: usize,
     used: usize,
-    /// Whether one of them is an Initial. The others are 0-RTT.
-    initial: bool,
     stream: CryptoStream,
 }
 
@@ -96,6 +105,16 @@ pub struct Release<'a> {
     pub datagram: &'a [u8],
 }
 
+/// Whether one more connection can be held.
+pub(super) enum Room {
+    /// It can, or it is held already.
+    There,
+    /// It can, when this one has gone.
+    InsteadOf(Fingerprint),
+    /// It cannot: it would take the place of one that has more to say.
+    None,
+}
+
 /// What a connection's handshake data says so far.
 pub(super) enum Hello<'a> {
     /// The server's name.
@@ -116,12 +135,12 @@ impl Holds {
             lengths: [0; DATAGRAMS_MAX],
             count: 0,
             used: 0,
-            initial: false,
             stream: CryptoStream::new(),
         };
         Self {
             by_key: BoundedMap::new(HELD_MAX, hasher),
             entries: std::iter::repeat_with(entry).take(ENTRIES).collect(),
+            summaries: vec![Summary { prefix: 0, early: true }; ENTRIES],
             bytes: vec![0; ENTRIES * BYTES_MAX],
             free: (0..ENTRIES).collect(),
             ready: VecDeque::with_capacity(ENTRIES),
@@ -179,12 +198,12 @@ impl Holds {
             return false;
         };
         let initial = header.packet_type() == Some(PacketType::Initial);
-        let entry = &mut self.entries[index];
+        let (entry, summary) = (&mut self.entries[index], &mut self.summaries[index]);
         if present.is_none() {
             self.free.pop();
             self.by_key.insert(key, index, now);
-            (entry.tuple, entry.dcid) = (*tuple, dcid);
-            (entry.count, entry.used, entry.initial) = (0, 0, false);
+            (entry.tuple, entry.dcid, entry.count, entry.used) = (*tuple, dcid, 0, 0);
+            *summary = Summary { prefix: prefix(tuple), early: true };
             entry.stream.clear();
             if initial {
                 entry.stream.copy_from(&self.fresh);
@@ -192,30 +211,31 @@ impl Holds {
         }
         let at = index * BYTES_MAX + entry.used;
         self.bytes[at..at + datagram.len()].copy_from_slice(datagram);
-        entry.initial |= initial;
+        summary.early &= !initial;
         entry.push(datagram.len());
         true
     }
 
-    /// The connection that must go before another can be held: none while there is room.
-    pub(super) fn victim(&self, key: Fingerprint, tuple: &FiveTuple) -> Option<Fingerprint> {
-        if self.has(key) {
-            return None;
+    /// What must happen before a datagram's connection can be held.
+    pub(super) fn room(&self, opening: &Opening<'_>) -> Room {
+        if self.has(opening.key) {
+            return Room::There;
         }
-        let prefix = prefix(tuple);
-        let mut same = 0;
-        let mut oldest_of_prefix = None;
-        for (key, &entry, _) in self.by_key.iter() {
-            if self::prefix(&self.entries[entry].tuple) == prefix {
-                same += 1;
-                oldest_of_prefix = Some(*key);
-            }
+        let prefix = prefix(opening.tuple);
+        let all = || self.by_key.iter().map(|(&key, &entry, _)| (key, self.summaries[entry]));
+        let same = || all().filter(|(_, summary)| summary.prefix == prefix);
+        let oldest = if same().count() >= HELD_PER_PREFIX {
+            oldest(same())
+        } else if self.by_key.len() >= HELD_MAX {
+            oldest(all())
+        } else {
+            None
+        };
+        match oldest {
+            None => Room::There,
+            Some((_, Summary { early: false, .. })) if opening.is_early() => Room::None,
+            Some((key, _)) => Room::InsteadOf(key),
         }
-        if same >= HELD_PER_PREFIX {
-            return oldest_of_prefix;
-        }
-        let (&oldest, ..) = self.by_key.oldest()?;
-        (self.by_key.len() >= HELD_MAX).then_some(oldest)
     }
 
     /// A connection that has waited for [`HELD_FOR`].
@@ -237,7 +257,7 @@ impl Holds {
         };
         self.by_key.remove(&key);
         self.ready.push_back(Ready { entry, done: 0, at: 0, decision });
-        self.entries[entry].initial
+        !self.summaries[entry].early
     }
 
     pub(super) fn poll_release(&mut self, counters: &Counters) -> Option<Release<'_>> {
@@ -276,6 +296,11 @@ impl Entry {
         self.count += 1;
         self.used += length;
     }
+}
+
+/// Of connections, the last come first, the one that goes before the others.
+fn oldest(held: impl Iterator<Item = (Fingerprint, Summary)>) -> Option<(Fingerprint, Summary)> {
+    held.reduce(|younger, older| if younger.1.early && !older.1.early { younger } else { older })
 }
 
 /// The network that a client's connections are counted for.

@@ -8,7 +8,11 @@ use wire::{
     quic::{LongHeader, PacketType, short_header_dcid},
 };
 
-use super::{Engine, Limits, Secret, hold::Hello, secret::Fingerprint};
+use super::{
+    Engine, Limits, Secret,
+    hold::{Hello, Room},
+    secret::Fingerprint,
+};
 use crate::{
     bounded::{BoundedMap, Inserted},
     clock::Tick,
@@ -104,6 +108,13 @@ pub(super) struct Opening<'a> {
     pub(super) key: Fingerprint,
 }
 
+impl Opening<'_> {
+    /// 0-RTT: nothing that tells where its connection belongs.
+    pub(super) fn is_early(&self) -> bool {
+        self.header.packet_type() == Some(PacketType::ZeroRtt)
+    }
+}
+
 impl Engine {
     pub(super) fn quic_short(&mut self, now: Tick, tuple: &FiveTuple, datagram: &[u8]) -> Decision {
         let dcid = short_header_dcid(datagram).unwrap_or_default();
@@ -180,14 +191,14 @@ impl Engine {
     /// all that is held of its connection.
     fn hold(&mut self, opening: &Opening<'_>) -> Verdict {
         let Opening { now, tuple, datagram, header, key } = *opening;
-        if self.holds.fits(key, datagram) {
-            if let Some(victim) = self.holds.victim(key, tuple) {
-                self.counters.evictions(TableLabel::Holds).add(1);
-                self.flush(now, victim);
-            }
-            if self.holds.keep(opening) {
-                return Verdict::Hold;
-            }
+        let room =
+            if self.holds.fits(key, datagram) { self.holds.room(opening) } else { Room::None };
+        if let Room::InsteadOf(oldest) = room {
+            self.counters.evictions(TableLabel::Holds).add(1);
+            self.flush(now, oldest);
+        }
+        if !matches!(room, Room::None) && self.holds.keep(opening) {
+            return Verdict::Hold;
         }
         let decision = self.settle(opening, self.hashed(header.dcid));
         self.hinting(now, tuple, header.packet_type(), decision).into()

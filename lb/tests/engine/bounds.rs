@@ -166,6 +166,32 @@ fn a_flood_of_halves_does_not_keep_other_hellos_from_being_read() {
         .is(to(A, Route::Sni));
 }
 
+#[test]
+fn early_data_alone_makes_room_first_and_takes_nobody_elses() {
+    let mut lb = Lb::new(&fleet_of(&OPEN));
+    let early = |number: u16| half(1_000 + number).0.zero_rtt(&[0; 20]);
+    // All the room is taken: by hellos, and behind them by one connection with early data alone.
+    let tuple = |number: u16| of_network(number / 20, 1);
+    for number in 0..255 {
+        lb.client(tuple(number), &half(number).1).is(Answer::Hold);
+    }
+    lb.client(tuple(500), &early(0)).is(Answer::Hold);
+    let (connection, _) = half(1_000);
+    let held = goes(&mut lb, tuple(500), &connection, &early(0));
+    lb.client(tuple(520), &early(1)).releasing(&[held]).and("evictions holds").is(Answer::Hold);
+    let (connection, _) = half(1_001);
+    let held = goes(&mut lb, tuple(520), &connection, &early(1));
+    lb.client(tuple(540), &half(300).1).releasing(&[held]).and("evictions holds").is(Answer::Hold);
+    // Nothing but hellos is left, which early data has to leave alone.
+    for number in 2..10 {
+        let step = lb.client(tuple(560), &early(number));
+        let answer = step.answer();
+        assert!(matches!(answer, Answer::Forward { by: Route::Hash, .. }));
+        step.is(answer);
+    }
+    assert_eq!(lb.entries(TableLabel::Holds), 256);
+}
+
 // Flows.
 
 #[test]

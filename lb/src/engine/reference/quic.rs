@@ -106,11 +106,12 @@ impl Reference {
     /// Keeps a datagram until its hello is complete. At a bound the oldest goes, by hash; what does
     /// not fit in its own connection goes by hash with all that is held of it.
     fn hold(&mut self, now: Instant, opening: &Opening<'_>) -> Option<Decision> {
-        if !self.waiting.fits(opening) {
+        let room = self.waiting.must_go_before(opening);
+        let (true, Ok(oldest)) = (self.waiting.fits(opening), room) else {
             let hashed = self.hash(&opening.connection.dcid);
             return Some(self.decide(now, opening, hashed));
-        }
-        if let Some(oldest) = self.waiting.must_go_before(&opening.connection) {
+        };
+        if let Some(oldest) = oldest {
             self.counts.holds_evicted += 1;
             self.let_go(now, &oldest);
         }

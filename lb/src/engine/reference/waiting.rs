@@ -56,6 +56,12 @@ struct Held {
     datagrams: Vec<(Vec<u8>, bool)>,
 }
 
+impl Held {
+    fn is_early(&self) -> bool {
+        self.datagrams.iter().all(|(_, is_initial)| !is_initial)
+    }
+}
+
 impl<'a> Opening<'a> {
     pub(super) fn new(tuple: FiveTuple, header: &LongHeader<'_>, datagram: &'a [u8]) -> Self {
         Self {
@@ -112,23 +118,31 @@ impl Waiting {
         held.len() < DATAGRAMS_MAX && bytes + opening.datagram.len() <= BYTES_MAX
     }
 
-    /// Who goes, so that there is room for one more connection.
-    pub(super) fn must_go_before(&self, newcomer: &Connection) -> Option<Connection> {
-        if self.has(newcomer) {
-            return None;
+    /// Who goes, so that there is room for one more connection. `Err`: it would take the room of one
+    /// that has more to say.
+    ///
+    /// Open: connections of which only early data has come go first, and only for them go others of
+    /// their kind.
+    pub(super) fn must_go_before(&self, newcomer: &Opening<'_>) -> Result<Option<Connection>, ()> {
+        if self.has(&newcomer.connection) {
+            return Ok(None);
         }
-        let all: Vec<_> = self.0.iter().map(|held| &held.connection).collect();
+        let all: Vec<_> = self.0.iter().collect();
         let neighbours: Vec<_> = (all.iter().copied())
-            .filter(|held| network(held.tuple) == network(newcomer.tuple))
+            .filter(|held| network(held.connection.tuple) == network(newcomer.connection.tuple))
             .collect();
-        let oldest = if neighbours.len() >= CONNECTIONS_OF_NETWORK_MAX {
-            neighbours.first()
+        let candidates = if neighbours.len() >= CONNECTIONS_OF_NETWORK_MAX {
+            neighbours
         } else if all.len() >= CONNECTIONS_MAX {
-            all.first()
+            all
         } else {
-            None
+            return Ok(None);
         };
-        oldest.map(|&oldest| oldest.clone())
+        match candidates.iter().find(|held| held.is_early()) {
+            Some(early) => Ok(Some(early.connection.clone())),
+            None if newcomer.is_initial => Ok(Some(candidates[0].connection.clone())),
+            None => Err(()),
+        }
     }
 
     pub(super) fn keep(&mut self, now: Instant, opening: &Opening<'_>) {
