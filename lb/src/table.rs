@@ -169,6 +169,11 @@ impl Table {
         slot.backend.as_ref().filter(|_| slot.generation == backend.generation)
     }
 
+    /// Whether the fleet still has the backend, and its node is not down.
+    pub(crate) fn is_alive(&self, backend: BackendRef) -> bool {
+        self.backend(backend).is_some_and(|found| found.state != State::Down)
+    }
+
     /// The name of a backend's node.
     #[must_use]
     pub fn node_name(&self, backend: &Backend) -> &str {

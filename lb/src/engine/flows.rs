@@ -15,7 +15,6 @@
 
 use std::time::Duration;
 
-use control::fleet::State;
 use wire::{FiveTuple, stun::TransactionId};
 
 use super::{Limits, Secret, secret::Fingerprint};
@@ -136,7 +135,9 @@ impl Flows {
         let sent_to = self.checks.peek(&check).filter(|(_, at)| at.age(now) < CHECK_IDLE);
         if sent_to.is_some_and(|(sent_to, _)| *sent_to == backend) {
             self.checks.remove(&check);
-            self.bind(now, tuple, backend, table, counters);
+            if table.is_alive(backend) {
+                self.bind(now, tuple, backend, table, counters);
+            }
         }
     }
 
@@ -153,8 +154,7 @@ impl Flows {
         if let Some((flow, _)) = bound
             && flow.backend != backend
         {
-            let alive = table.backend(flow.backend).is_some_and(|old| old.state != State::Down);
-            if alive && flow.proved.age(now) < GUARD {
+            if table.is_alive(flow.backend) && flow.proved.age(now) < GUARD {
                 counters.drops(DropReason::Contended).add(1);
                 return;
             }

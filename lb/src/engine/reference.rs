@@ -262,6 +262,7 @@ impl Reference {
             && message.class() == MessageClass::Success
             && message.method() == BINDING
             && self.memory.was_expected(tuple, message.transaction_id(), &place)
+            && self.places.find(&place).is_some_and(|(_, state)| state != State::Down)
         {
             self.bind(now, tuple, &place);
         }

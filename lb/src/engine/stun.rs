@@ -22,8 +22,12 @@ impl Engine {
     ) -> Decision {
         let message = Message::parse(datagram).map_err(|_| DropReason::Malformed)?;
         let is_check = message.class() == MessageClass::Request && message.method() == BINDING;
-        match message.ice_username() {
-            Some(username) if is_check => self.check(now, tuple, &message, &username),
+        match message.username() {
+            Some(username) if is_check && username.contains(&b':') => {
+                // A fragment that ICE would not write names nobody.
+                let username = message.ice_username().ok_or(DropReason::UnknownUfrag)?;
+                self.check(now, tuple, &message, &username)
+            }
             _ => self.by_flow(now, tuple),
         }
     }
@@ -55,14 +59,18 @@ impl Engine {
         username: &IceUsername<'_>,
     ) -> Result<(Destination, bool), DropReason> {
         const GONE: DropReason = DropReason::UnknownUfrag;
-        if let Some(backend) = self.table.session(username) {
-            return Ok((self.forward(backend, Route::Session, GONE)?, false));
-        }
-        let (backend, key) = self.table.named_by_ufrag(username.server).ok_or(GONE)?;
+        let named = self.table.named_by_ufrag(username.server);
+        // A session registered under its node's own routing ufrag does not do without the proof.
+        let key = named.and_then(|(_, key)| key);
+        let (backend, by) = match (self.table.session(username), named) {
+            (Some(session), _) => (session, Route::Session),
+            (None, Some((node, _))) => (node, Route::Ufrag),
+            (None, None) => return Err(GONE),
+        };
         if key.is_some_and(|key| !authentic(message, username, key)) {
             return Err(DropReason::Unauthenticated);
         }
-        Ok((self.forward(backend, Route::Ufrag, GONE)?, key.is_some()))
+        Ok((self.forward(backend, by, GONE)?, key.is_some()))
     }
 
     /// A node's Binding success confirms that the session it answered for is at that 5-tuple.

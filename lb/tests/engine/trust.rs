@@ -5,7 +5,7 @@ mod guard;
 use std::net::SocketAddr;
 
 use kit::{
-    Session, Stun,
+    FleetText, Session, Stun,
     stun::{self, MessageClass},
 };
 use lb::{DropReason, Route, counters::TableLabel, engine::reference::Answer};
@@ -95,6 +95,28 @@ fn nothing_but_the_success_of_the_node_the_request_went_to_confirms_it() {
         succeeds(&mut lb, A, tuple, 1);
         lb.follows(tuple, A);
     }
+}
+
+#[test]
+fn a_success_from_a_node_that_is_down_by_now_takes_no_flow_from_a_live_one() {
+    let mut lb = Lb::new(&fleet_of(&OPEN));
+    lb.bind(client(1), A, &OPEN);
+    lb.wait(secs(9)).and_no_more();
+    lb.client(client(1), &B.check(&OPEN, 7)).is(to(B, Route::Ufrag));
+    lb.apply(&FleetText::new(&[OPEN]).node(A.node()).node(B.node().state("down")));
+    succeeds(&mut lb, B, client(1), 7);
+    lb.follows(client(1), A);
+}
+
+#[test]
+fn a_session_under_its_nodes_own_routing_ufrag_needs_the_same_proof() {
+    let ufrag = VERIFIED.ufrag(&B.server_id, 1);
+    let mut lb = Lb::new(&fleet_of(&VERIFIED).session(Session::new(&ufrag, B.name)));
+    let check = |password: &str| stun::check(&format!("{ufrag}:client"), password, [1; 12]);
+    lb.client(client(1), &check("guessed")).is(dropped(DropReason::Unauthenticated));
+    assert_eq!(lb.entries(TableLabel::Checks), 0);
+    lb.client(client(1), &check(&VERIFIED.password(&ufrag))).is(to(B, Route::Session));
+    lb.follows(client(1), B);
 }
 
 #[test]

@@ -21,10 +21,14 @@ impl Reference {
             return Err(DropReason::Malformed);
         };
         let is_request = message.class() == MessageClass::Request && message.method() == BINDING;
+        // Open: a USERNAME without a colon is treated as none.
+        let has_pair = message.username().is_some_and(|username| username.contains(&b':'));
+        if !is_request || !has_pair {
+            return self.flow(now, tuple);
+        }
         match message.ice_username() {
-            Some(username) if is_request => self.check(now, tuple, &message, &username),
-            // Open: a USERNAME that ICE would not write is treated as none.
-            _ => self.flow(now, tuple),
+            Some(username) => self.check(now, tuple, &message, &username),
+            None => Err(DropReason::UnknownUfrag),
         }
     }
 
@@ -35,13 +39,13 @@ impl Reference {
         message: &Message<'_>,
         username: &IceUsername<'_>,
     ) -> Decision {
-        if let Some(place) = self.places.of_session(username) {
-            let to = self.go(place, Route::Session, DropReason::UnknownUfrag)?;
-            self.expect_success(now, tuple, message, &to);
-            return Ok(to);
-        }
-        let (place, ice_key) =
-            (self.places.of_ufrag(username.server)).ok_or(DropReason::UnknownUfrag)?;
+        let session = self.places.of_session(username).map(|place| (place, Route::Session));
+        let named = self.places.of_ufrag(username.server);
+        let ice_key = named.as_ref().and_then(|(_, key)| *key);
+        let (place, by) = session
+            .or_else(|| named.map(|(place, _)| (place, Route::Ufrag)))
+            .ok_or(DropReason::UnknownUfrag)?;
+        // Open: also of a registered session, if its ufrag is a routing ID.
         let verified = ice_key.is_some();
         if let Some(key) = ice_key {
             let password = key.password(username.server);
@@ -49,7 +53,7 @@ impl Reference {
                 return Err(DropReason::Unauthenticated);
             }
         }
-        let to = self.go(place, Route::Ufrag, DropReason::UnknownUfrag)?;
+        let to = self.go(place, by, DropReason::UnknownUfrag)?;
         if verified {
             self.bind(now, tuple, &to.place);
         } else {

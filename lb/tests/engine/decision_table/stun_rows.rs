@@ -138,34 +138,33 @@ fn stun_that_is_no_check_follows_its_flow_and_is_dropped_without_one() {
 }
 
 #[test]
-fn a_request_whose_username_is_none_that_ice_writes_follows_the_flow() {
-    let b = OPEN.ufrag(&B.server_id, 1);
-    let long = "x".repeat(257);
+fn a_check_whose_ufrag_ice_would_not_write_names_nobody() {
+    let long = format!("{}:client", "x".repeat(257));
     let mut lb = Lb::new(&fleet_of(&OPEN));
     lb.bind(client(1), A, &OPEN);
-    for (at, username) in [
-        "",
-        ":",
-        &b,
-        "abc:client",
-        ":client",
-        "not an ice char:client",
-        "ab-d:client",
-        &format!("{long}:client"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for username in [":", "abc:client", ":client", "not an ice char:client", "ab-d:client", &long] {
         let request = Stun::request([1; 12]).username(username).bytes();
-        let (known, stranger) = (client(1), client(2));
-        let step = lb.client(known, &request);
-        assert_eq!(step.answer(), to(A, Route::Flow), "{at}: {username:?}");
-        step.is(to(A, Route::Flow));
-        lb.client(stranger, &request).is(dropped(DropReason::NoFlow));
+        let step = lb.client(client(1), &request);
+        assert_eq!(step.answer(), dropped(DropReason::UnknownUfrag), "{username:?}");
+        step.is(dropped(DropReason::UnknownUfrag));
     }
-    let not_utf8 =
-        Stun::request([1; 12]).attribute(0x0006, &[0xff, 0xfe, b'a', b'b', b':', b'c']).bytes();
-    lb.client(client(1), &not_utf8).is(to(A, Route::Flow));
+    let not_utf8 = [0xff, 0xfe, b'a', b'b', b':', b'c'];
+    let not_utf8 = Stun::request([1; 12]).attribute(0x0006, &not_utf8).bytes();
+    lb.client(client(1), &not_utf8).is(dropped(DropReason::UnknownUfrag));
+}
+
+#[test]
+fn a_request_whose_username_has_no_colon_follows_the_flow() {
+    let b = OPEN.ufrag(&B.server_id, 1);
+    let mut lb = Lb::new(&fleet_of(&OPEN));
+    lb.bind(client(1), A, &OPEN);
+    for username in ["", &b, "user"] {
+        let request = Stun::request([1; 12]).username(username).bytes();
+        let step = lb.client(client(1), &request);
+        assert_eq!(step.answer(), to(A, Route::Flow), "{username:?}");
+        step.is(to(A, Route::Flow));
+        lb.client(client(2), &request).is(dropped(DropReason::NoFlow));
+    }
 }
 
 #[test]
