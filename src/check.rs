@@ -29,19 +29,19 @@ enum Kind {
     Fleet,
 }
 
-/// What a file is for, told by the tables it has.
+/// What a file is for, told by the keys it has. An LB's come first, so that one that strayed into its
+/// file is refused there and does not make it another's.
 fn kind(file: &Path) -> Result<Kind, Error> {
     let table: toml::Table = toml_file::read(file)?;
-    let is_fleet = table.contains_key("hash_key")
-        || ["node", "routing", "session"]
-            .iter()
-            .any(|key| table.get(*key).is_some_and(toml::Value::is_array));
-    let is_sfu = ["tunnel", "ice", "webtransport", "signalling", "keys", "udp"]
-        .iter()
-        .any(|key| table.contains_key(*key));
-    Ok(if is_fleet {
+    let has = |keys: &[&str]| keys.iter().any(|key| table.contains_key(*key));
+    let is_array = |value: &toml::Value| {
+        value.as_array().is_some_and(|items| items.iter().any(toml::Value::is_table))
+    };
+    Ok(if has(&["listen", "io", "quic", "limits"]) {
+        Kind::Lb
+    } else if has(&["hash_key"]) || table.values().any(is_array) {
         Kind::Fleet
-    } else if is_sfu {
+    } else if has(&["tunnel", "ice", "webtransport", "signalling", "keys", "udp"]) {
         Kind::Sfu
     } else {
         Kind::Lb
@@ -78,7 +78,9 @@ fn sfu(file: &Path) -> Result<Report, Error> {
 }
 
 fn lb(file: &Path) -> Result<Report, Error> {
-    let (config, fleet_file, fleet, warnings) = lb::service::load(file)?;
+    let (config, fleet_file, fleet, fleet_warnings) = lb::service::load(file)?;
+    let mut warnings = config.warnings();
+    warnings.extend(fleet_warnings);
     let addresses: Vec<_> = config.listen.udp.iter().map(ToString::to_string).collect();
     let mut lines = vec![
         format!(
@@ -134,7 +136,7 @@ fn describe(fleet: &Fleet) -> Vec<String> {
             match node.state {
                 State::Serving => "takes new sessions",
                 State::Draining => "keeps its sessions, takes no new ones",
-                State::Down => "gets nothing",
+                State::Down => "is down",
             },
         ));
     }

@@ -22,6 +22,8 @@ pub(crate) enum Error {
     Demo,
     #[error("{0}")]
     NotOurs(String),
+    #[error("no random bytes from the system: {0}")]
+    NoRandom(getrandom::Error),
     #[error("the runtime cannot be started: {0}")]
     Runtime(io::Error),
 }
@@ -33,7 +35,11 @@ impl Error {
             Self::Usage(_) | Self::MissingConfig | Self::File(_) => true,
             Self::Lb(error) => error.is_configuration(),
             Self::Sfu(error) => error.is_configuration(),
-            Self::DemoFailed(_) | Self::Demo | Self::NotOurs(_) | Self::Runtime(_) => false,
+            Self::DemoFailed(_)
+            | Self::Demo
+            | Self::NotOurs(_)
+            | Self::NoRandom(_)
+            | Self::Runtime(_) => false,
         };
         ExitCode::from(if configuration { 2 } else { 1 })
     }

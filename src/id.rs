@@ -26,7 +26,12 @@ fn write(arguments: &Encode) -> Result<Value, Error> {
         hex::decode_server_id(&arguments.server_id).map_err(|error| flag("server-id", error))?;
     let nonce = match &arguments.nonce {
         Some(nonce) => hex::decode(nonce).map_err(|error| flag("nonce", error))?,
-        None => random(arguments.nonce_len.unwrap_or_else(|| 12.min(19 - server_id.len())))?,
+        None => {
+            let len = arguments.nonce_len.unwrap_or_else(|| 12.min(19 - server_id.len()));
+            // Checked before it is made, so that the answer speaks of the length asked for.
+            config(arguments.config_id, server_id.len(), len, None)?;
+            random(len)?
+        }
     };
     let config =
         config(arguments.config_id, server_id.len(), nonce.len(), arguments.key.as_deref())?;
@@ -123,9 +128,8 @@ fn flag(name: &str, problem: impl std::fmt::Display) -> Error {
 }
 
 fn random(len: usize) -> Result<Vec<u8>, Error> {
-    let mut bytes = vec![0; len.min(Nonce::LEN_MAX)];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::Usage(format!("no random bytes from the system: {error}")))?;
+    let mut bytes = vec![0; len];
+    getrandom::fill(&mut bytes).map_err(Error::NoRandom)?;
     Ok(bytes)
 }
 

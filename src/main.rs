@@ -50,7 +50,8 @@ fn run(cli: Cli) -> Result<(), Error> {
     }
 }
 
-/// One thread: what runs on it is health, metrics and file watching. Datagrams have their own.
+/// One thread. An LB's datagrams have threads of their own; a node's share it, and more nodes, not
+/// more threads, are how a fleet grows.
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)
 }

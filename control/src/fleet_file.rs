@@ -18,7 +18,12 @@ struct Stamp {
     inode: u64,
     len: u64,
     modified: (i64, i64),
+    /// Also when a file is written in place and given its former time of modification.
+    changed: (i64, i64),
 }
+
+/// Looks at a file that is different each time, after which it is read as it is.
+const UNSETTLED_MAX: u8 = 4;
 
 /// A fleet file and the state of it that was read last.
 ///
@@ -30,6 +35,8 @@ pub struct FleetFile {
     /// A new state, seen once: it is read when it has stood still for one poll, so that a file is
     /// rarely read while it is being written.
     settling: Option<Option<Stamp>>,
+    /// How often in a row it had not stood still.
+    unsettled: u8,
 }
 
 impl FleetFile {
@@ -40,7 +47,7 @@ impl FleetFile {
     pub fn open(path: &Path) -> Result<(Self, Fleet, Vec<Warning>), FileError> {
         let read = stamp(path);
         let (fleet, warnings) = Fleet::read(path)?;
-        Ok((Self { path: path.to_owned(), read, settling: None }, fleet, warnings))
+        Ok((Self { path: path.to_owned(), read, settling: None, unsettled: 0 }, fleet, warnings))
     }
 
     /// The file that is followed.
@@ -53,11 +60,12 @@ impl FleetFile {
     pub fn poll(&mut self) -> Option<Result<(Fleet, Vec<Warning>), FileError>> {
         let now = stamp(&self.path);
         if now == self.read {
-            self.settling = None;
+            (self.settling, self.unsettled) = (None, 0);
             return None;
         }
-        if self.settling != Some(now) {
+        if self.settling != Some(now) && self.unsettled < UNSETTLED_MAX {
             self.settling = Some(now);
+            self.unsettled += 1;
             return None;
         }
         Some(self.reread())
@@ -68,7 +76,7 @@ impl FleetFile {
     /// # Errors
     /// One sentence naming the file and the key at fault.
     pub fn reread(&mut self) -> Result<(Fleet, Vec<Warning>), FileError> {
-        self.settling = None;
+        (self.settling, self.unsettled) = (None, 0);
         self.read = stamp(&self.path);
         Fleet::read(&self.path)
     }
@@ -82,5 +90,6 @@ fn stamp(path: &Path) -> Option<Stamp> {
         inode: metadata.ino(),
         len: metadata.len(),
         modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
     })
 }

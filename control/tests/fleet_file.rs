@@ -136,6 +136,11 @@ fn each_mistake_gets_one_sentence_that_names_file_and_key() {
             "[::1]:7002",
             "fleet.toml: node[1].address: [::1]:7002 is the address of node sfu-b already",
         ),
+        (
+            "127.0.0.1:7001",
+            "[fe80::1]:7001",
+            "fleet.toml: node[1].address: [fe80::1]:7001 is not an address that datagrams can be sent to",
+        ),
         ("\"draining\"", "\"dead\"", "fleet.toml:15: node[0].state: unknown variant `dead`"),
         ("[\"quic\"]", "[\"http\"]", "fleet.toml:16: node[0].serves[0]: unknown variant `http`"),
         (
@@ -225,6 +230,23 @@ fn a_session_may_not_lie_at_another_nodes_address() {
     assert_eq!(
         parse(&text).map(|_| ()),
         Err("fleet.toml: session[0].address: 127.0.0.3:7003 is the address of node sfu-c"
+            .to_owned())
+    );
+}
+
+#[test]
+fn sessions_of_two_nodes_may_not_lie_at_one_address() {
+    let session = |ufrag: &str, node: &str| {
+        format!(
+            "\n[[session]]\nufrag = \"{ufrag}\"\nnode = \"{node}\"\naddress = \"127.0.0.1:7009\"\n"
+        )
+    };
+    let both = WHOLE.replace("[::1]:7002", "127.0.0.1:7002");
+    let of = |first, second| both.clone() + &session("efgh", first) + &session("ijkl", second);
+    assert!(parse(&of("sfu-a", "sfu-a")).is_ok());
+    assert_eq!(
+        parse(&of("sfu-a", "sfu-b")).map(|_| ()),
+        Err("fleet.toml: session[2].address: 127.0.0.1:7009 has a session of node sfu-a already"
             .to_owned())
     );
 }

@@ -247,13 +247,16 @@ struct FlowView {
 }
 
 async fn flows(State(admin): State<Admin>, Query(query): Query<FlowsQuery>) -> impl IntoResponse {
-    let sample = move || admin.lb.sample_flows(query.limit.min(FLOWS_MAX));
+    let lb = admin.lb.clone();
+    let sample = move || lb.sample_flows(query.limit.min(FLOWS_MAX));
     // Workers answer between two batches, so this may wait.
+    let table = admin.lb.table();
     let flows = task::spawn_blocking(sample).await.unwrap_or_default();
+    let name = |backend| table.backend(backend).map(|found| table.node_name(found).to_owned());
     let flows = flows.into_iter().map(|flow| FlowView {
         client: flow.client,
         vip: flow.vip,
-        node: flow.node,
+        node: name(flow.backend),
         idle_ms: flow.idle.as_millis(),
         proved_ms: flow.proved.as_millis(),
     });

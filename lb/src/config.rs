@@ -1,15 +1,24 @@
 //! `lb.toml`.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use control::toml_file::{self, FileError, duration};
+use control::{
+    fleet::Warning,
+    toml_file::{self, FileError, duration},
+};
 use serde::Deserialize;
 
-use crate::clock::AGE_MAX;
+use crate::{clock::AGE_MAX, engine::GUARD};
+
+/// Most flows in one process: each takes about 100 bytes, reserved at the start.
+const FLOWS_MAX: usize = 100_000_000;
+
+/// Most workers.
+const WORKERS_MAX: usize = 1024;
 
 /// One LB's configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -19,8 +28,10 @@ pub struct Config {
     #[serde(default = "defaults::name")]
     pub name: String,
     /// Where clients send to.
+    #[serde(default)]
     pub listen: Listen,
     /// Where the fleet comes from.
+    #[serde(default)]
     pub fleet: FleetSource,
     /// How datagrams are moved.
     #[serde(default)]
@@ -38,26 +49,40 @@ pub struct Config {
 
 /// `[listen]`
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Listen {
     /// The VIP's UDP addresses, wildcards included. IPv6 ones take IPv6 only.
     pub udp: Vec<SocketAddr>,
     /// ICE-TCP listeners.
-    #[serde(default)]
     pub tcp: Vec<SocketAddr>,
 }
 
 /// `[fleet]`
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct FleetSource {
     /// From a file, or from etcd.
     pub source: SourceKind,
     /// The fleet file; relative to the configuration file.
-    pub path: Option<PathBuf>,
+    pub path: PathBuf,
     /// Whether nodes' data ports are probed: one that does not answer takes no new connections from
     /// this LB. By default only a fleet from etcd is.
     pub probe: Option<bool>,
+    /// The members of an etcd cluster. This and what follows goes with source "etcd": it is known, so
+    /// that who asks for etcd is told what is missing.
+    pub endpoints: Option<Vec<String>>,
+    /// The fleet's name in the cluster's keys.
+    pub cluster: Option<String>,
+    /// PEM file of the authority that etcd's certificates are from.
+    pub ca: Option<PathBuf>,
+    /// PEM file of the client certificate.
+    pub cert: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key: Option<PathBuf>,
+    /// Who to be.
+    pub user: Option<String>,
+    /// Where that user's password is.
+    pub password_file: Option<PathBuf>,
 }
 
 /// Where a fleet may come from.
@@ -133,6 +158,46 @@ mod defaults {
     }
 }
 
+impl Default for Listen {
+    fn default() -> Self {
+        let udp = [(Ipv4Addr::UNSPECIFIED, 4433).into(), (Ipv6Addr::UNSPECIFIED, 4433).into()];
+        Self { udp: udp.to_vec(), tcp: Vec::new() }
+    }
+}
+
+impl Default for FleetSource {
+    fn default() -> Self {
+        Self {
+            source: SourceKind::File,
+            path: "fleet.toml".into(),
+            probe: None,
+            endpoints: None,
+            cluster: None,
+            ca: None,
+            cert: None,
+            key: None,
+            user: None,
+            password_file: None,
+        }
+    }
+}
+
+impl FleetSource {
+    /// The first key that only etcd has a use for.
+    fn first_for_etcd(&self) -> Option<&'static str> {
+        let there = [
+            ("endpoints", self.endpoints.is_some()),
+            ("cluster", self.cluster.is_some()),
+            ("ca", self.ca.is_some()),
+            ("cert", self.cert.is_some()),
+            ("key", self.key.is_some()),
+            ("user", self.user.is_some()),
+            ("password_file", self.password_file.is_some()),
+        ];
+        there.into_iter().find_map(|(key, there)| there.then_some(key))
+    }
+}
+
 impl Default for Io {
     fn default() -> Self {
         Self {
@@ -170,7 +235,7 @@ impl Config {
         Self {
             name: defaults::name(),
             listen: Listen { udp: vec![address], tcp: Vec::new() },
-            fleet: FleetSource { source: SourceKind::File, path: None, probe: None },
+            fleet: FleetSource::default(),
             io: Io::default(),
             quic: Quic::default(),
             limits: Limits::default(),
@@ -185,9 +250,7 @@ impl Config {
     pub fn read(file: &Path) -> Result<Self, FileError> {
         let mut config: Self = toml_file::read(file)?;
         config.check(file)?;
-        if let Some(path) = &mut config.fleet.path {
-            *path = file.parent().unwrap_or(Path::new("")).join(&*path);
-        }
+        config.fleet.path = file.parent().unwrap_or(Path::new("")).join(config.fleet.path);
         Ok(config)
     }
 
@@ -204,27 +267,46 @@ impl Config {
         if !self.listen.tcp.is_empty() {
             return wrong("listen.tcp", "ICE-TCP is not available in this version".to_owned());
         }
-        match self.fleet.source {
-            SourceKind::File if self.fleet.path.is_none() => {
-                return wrong("fleet.path", "is missing; source \"file\" needs it".to_owned());
-            }
-            SourceKind::File => {}
-            SourceKind::Etcd => {
-                let problem = "\"etcd\" is not available in this version, use \"file\"";
-                return wrong("fleet.source", problem.to_owned());
-            }
+        if self.fleet.source == SourceKind::Etcd {
+            let problem = "\"etcd\" is not available in this version, use \"file\"";
+            return wrong("fleet.source", problem.to_owned());
+        }
+        if let Some(key) = self.fleet.first_for_etcd() {
+            return wrong(&format!("fleet.{key}"), "goes with source \"etcd\"".to_owned());
         }
         if self.io.driver == DriverKind::Uring {
             let problem = "\"uring\" is not available in this version, use \"mmsg\" or \"auto\"";
             return wrong("io.driver", problem.to_owned());
         }
-        if self.limits.flows == 0 {
-            return wrong("limits.flows", "must be at least 1".to_owned());
+        if !(1..=FLOWS_MAX).contains(&self.limits.flows) {
+            return wrong("limits.flows", format!("must be 1 to {FLOWS_MAX}"));
+        }
+        if self.io.workers > WORKERS_MAX {
+            return wrong("io.workers", format!("must be at most {WORKERS_MAX}"));
         }
         if self.limits.flow_idle < Duration::from_secs(1) || self.limits.flow_idle > AGE_MAX {
             return wrong("limits.flow_idle", "must be between 1 s and 24 h".to_owned());
         }
         Ok(())
+    }
+
+    /// What is valid, but hardly meant.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        if self.limits.flow_idle < GUARD {
+            warnings.push(Warning(format!(
+                "limits.flow_idle is shorter than the {} s for which a flow is kept from other \
+                 sessions, so one that idles is open to them sooner",
+                GUARD.as_secs()
+            )));
+        }
+        if self.io.batch_window != Io::default().batch_window {
+            warnings.push(Warning(
+                "io.batch_window has no effect: this version's driver does not wait".to_owned(),
+            ));
+        }
+        warnings
     }
 
     /// How many workers to run.

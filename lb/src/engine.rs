@@ -197,7 +197,8 @@ impl Engine {
         self.expire(now, EXPIRED_PER_TIMEOUT);
     }
 
-    /// Makes the tables' sizes and the fleet's revision readable in [`Engine::counters`]; a driver does so once per batch.
+    /// Makes the tables' sizes and the fleet's revision readable in [`Engine::counters`]; a driver
+    /// does so once per batch.
     pub fn publish_gauges(&self) {
         for (table, entries) in [
             (TableLabel::Flows, self.flows.len()),

@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeSet,
-    io,
+    io, mem,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::Instant,
@@ -20,8 +20,16 @@ use crate::{
 pub struct LoadBalancer {
     workers: Vec<Handle>,
     listeners: Vec<SocketAddr>,
-    /// What was applied last. Locked when a fleet changes, never per datagram.
-    current: Mutex<Arc<Table>>,
+    /// Locked when a fleet changes, never per datagram.
+    tables: Mutex<Tables>,
+}
+
+struct Tables {
+    /// What was applied last.
+    current: Arc<Table>,
+    /// What was applied before. A worker that lets go of a table last would free all of it between
+    /// two datagrams, so that is done by [`LoadBalancer::tidy`].
+    retired: Vec<Arc<Table>>,
 }
 
 /// Why an LB could not start.
@@ -47,7 +55,7 @@ pub enum Unsupported {
         /// The node's name.
         node: String,
     },
-    /// The tunnel sockets speak one IP version and the node another.
+    /// The tunnel sockets speak one IP version, and the node or a session of it another.
     #[error(
         "node {node} has address {address}, which cannot be reached from io.tunnel = \"{tunnel}\""
     )]
@@ -60,7 +68,7 @@ pub enum Unsupported {
         tunnel: SocketAddr,
     },
     /// No node at all, while there is a fleet that works.
-    #[error("the fleet has no node; the one in use is kept")]
+    #[error("the fleet has no node")]
     Empty,
 }
 
@@ -71,16 +79,27 @@ pub enum Unsupported {
 pub fn supported(config: &Config, fleet: &Fleet) -> Result<(), Unsupported> {
     let tunnel = config.io.tunnel;
     for node in &fleet.nodes {
-        let name = || node.id.to_string();
         if node.forward == Forward::Nat {
-            return Err(Unsupported::Nat { node: name() });
-        }
-        if !tunnel.ip().is_unspecified() && tunnel.is_ipv4() != node.address.is_ipv4() {
-            let address = node.address;
-            return Err(Unsupported::OtherIpVersion { node: name(), address, tunnel });
+            return Err(Unsupported::Nat { node: node.id.to_string() });
         }
     }
-    Ok(())
+    if tunnel.ip().is_unspecified() {
+        return Ok(());
+    }
+    match addresses(fleet).find(|(_, address)| address.is_ipv4() != tunnel.is_ipv4()) {
+        Some((node, address)) => Err(Unsupported::OtherIpVersion { node, address, tunnel }),
+        None => Ok(()),
+    }
+}
+
+/// Every address that datagrams may go to, with its node's name.
+fn addresses(fleet: &Fleet) -> impl Iterator<Item = (String, SocketAddr)> {
+    let nodes = fleet.nodes.iter().map(|node| (node, node.address));
+    let sessions = fleet
+        .sessions
+        .iter()
+        .filter_map(|session| Some((&fleet.nodes[session.node], session.address?)));
+    nodes.chain(sessions).map(|(node, address)| (node.id.to_string(), address))
 }
 
 impl LoadBalancer {
@@ -95,7 +114,7 @@ impl LoadBalancer {
             .listen
             .udp
             .iter()
-            .map(|&address| driver::reserve("listen", address))
+            .map(|&address| driver::reserve(address))
             .collect::<Result<Vec<_>, _>>()?;
         let count = config.workers();
         let seed = random_seed();
@@ -104,7 +123,7 @@ impl LoadBalancer {
                 let sockets = open_sockets(config, &listeners, number)?;
                 let setup = Setup {
                     limits: Limits {
-                        flows: config.limits.flows.div_ceil(count),
+                        flows: (config.limits.flows / count).max(1),
                         flow_idle: config.limits.flow_idle,
                     },
                     sni: config.quic.sni,
@@ -115,7 +134,8 @@ impl LoadBalancer {
                 Ok(driver::spawn(number, engine, sockets)?)
             })
             .collect::<Result<Vec<_>, StartError>>()?;
-        Ok(Self { workers, listeners, current: Mutex::new(table) })
+        let tables = Tables { current: table, retired: Vec::new() };
+        Ok(Self { workers, listeners, tables: Mutex::new(tables) })
     }
 
     /// The addresses clients send to, with ports that the system chose filled in.
@@ -130,23 +150,33 @@ impl LoadBalancer {
     /// [`Unsupported`]; then the fleet in use stays.
     pub fn apply(&self, config: &Config, fleet: Fleet) -> Result<u64, Unsupported> {
         supported(config, &fleet)?;
-        let mut current = self.current();
-        if fleet.nodes.is_empty() && !current.fleet().nodes.is_empty() {
+        let mut tables = self.tables();
+        if fleet.nodes.is_empty() && !tables.current.fleet().nodes.is_empty() {
             return Err(Unsupported::Empty);
         }
-        let revision = current.revision() + 1;
-        let table = Arc::new(Table::new(Arc::new(fleet), revision, Some(&current)));
-        self.tell(|| Command::Apply(table.clone()));
-        *current = table;
+        let revision = tables.current.revision() + 1;
+        let table = Table::new(Arc::new(fleet), revision, Some(&tables.current));
+        self.replace(&mut tables, table);
         Ok(revision)
     }
 
     /// Keeps new connections away from nodes that do not answer, from the next batch on.
     pub(crate) fn avoid(&self, silent: BTreeSet<NodeId>) {
-        let mut current = self.current();
-        let table = Arc::new(current.avoiding(silent));
+        let mut tables = self.tables();
+        let table = tables.current.avoiding(silent);
+        self.replace(&mut tables, table);
+    }
+
+    fn replace(&self, tables: &mut Tables, table: Table) {
+        let table = Arc::new(table);
         self.tell(|| Command::Apply(table.clone()));
-        *current = table;
+        let former = mem::replace(&mut tables.current, table);
+        tables.retired.push(former);
+    }
+
+    /// Frees the tables that no worker uses any more. To be called now and then.
+    pub fn tidy(&self) {
+        self.tables().retired.retain(|table| Arc::strong_count(table) > 1);
     }
 
     /// Takes over what can be changed while running.
@@ -158,7 +188,7 @@ impl LoadBalancer {
     /// The fleet that was applied last.
     #[must_use]
     pub fn table(&self) -> Arc<Table> {
-        self.current().clone()
+        self.tables().current.clone()
     }
 
     /// The revision that every worker decides by: the lowest of theirs.
@@ -195,8 +225,8 @@ impl LoadBalancer {
         }
     }
 
-    fn current(&self) -> MutexGuard<'_, Arc<Table>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

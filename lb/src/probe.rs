@@ -140,10 +140,13 @@ impl Line {
 
     fn has_answer(&self, transaction: TransactionId) -> bool {
         let mut buffer = [0; ANSWER_MAX];
-        (0..ANSWERS_MAX).any(|_| {
-            let received = self.socket.recv(&mut buffer).unwrap_or(0);
-            is_success(&buffer[..received], transaction)
-        })
+        (0..ANSWERS_MAX)
+            .map_while(|_| match self.socket.recv(&mut buffer) {
+                Ok(received) => Some(is_success(&buffer[..received], transaction)),
+                // An error that an earlier question brought back (ICMP) hides nothing behind it.
+                Err(error) => (error.kind() != io::ErrorKind::WouldBlock).then_some(false),
+            })
+            .any(|answered| answered)
     }
 }
 

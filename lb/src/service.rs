@@ -1,8 +1,10 @@
 //! `onevip lb`: an LB in the foreground, with its fleet file, its admin endpoint and its signals.
 
+mod error;
+mod signals;
+
 use std::{
     collections::BTreeSet,
-    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,65 +18,22 @@ use control::{
 };
 use tokio::{
     net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    time,
+    time::{self, Instant},
 };
 use tracing::{error, info, warn};
 
 use crate::{
-    Config, LoadBalancer, StartError, Unsupported,
+    Config, LoadBalancer,
     admin::Admin,
     probe::{self, Prober},
     supported,
 };
+use signals::{Signals, Told};
+
+pub use error::ServiceError;
 
 /// How often the fleet file is looked at: a change is applied after two looks.
 const POLL: Duration = Duration::from_millis(250);
-
-/// Why an LB ended, or did not begin.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// A file is wrong.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A file asks for what there is not.
-    #[error("{}: {problem}", file.display())]
-    Unsupported {
-        /// The fleet file.
-        file: PathBuf,
-        /// What it asks for.
-        problem: Unsupported,
-    },
-    /// The configured addresses cannot be used.
-    #[error("{}: {problem}", file.display())]
-    Start {
-        /// The configuration file.
-        file: PathBuf,
-        /// What went wrong.
-        problem: StartError,
-    },
-    /// The admin address cannot be used.
-    #[error("{}: admin.listen: {address} cannot be used: {source}", file.display())]
-    Admin {
-        /// The configuration file.
-        file: PathBuf,
-        /// The address.
-        address: SocketAddr,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// Something failed while running.
-    #[error("{0}")]
-    Running(&'static str),
-}
-
-impl ServiceError {
-    /// Whether the configuration is at fault, rather than something that happened later.
-    #[must_use]
-    pub const fn is_configuration(&self) -> bool {
-        !matches!(self, Self::Running(_))
-    }
-}
 
 /// A configuration, the fleet it names, and what seems odd about them.
 ///
@@ -82,10 +41,11 @@ impl ServiceError {
 /// One sentence naming the file and the key at fault.
 pub fn load(file: &Path) -> Result<(Config, FleetFile, Fleet, Vec<Warning>), ServiceError> {
     let config = Config::read(file)?;
-    let path = config.fleet.path.clone().unwrap_or_default();
-    let (fleet_file, fleet, warnings) = FleetFile::open(&path)?;
-    supported(&config, &fleet)
-        .map_err(|problem| ServiceError::Unsupported { file: path, problem })?;
+    let (fleet_file, fleet, warnings) = FleetFile::open(&config.fleet.path)?;
+    supported(&config, &fleet).map_err(|problem| ServiceError::Unsupported {
+        file: config.fleet.path.clone(),
+        problem,
+    })?;
     Ok((config, fleet_file, fleet, warnings))
 }
 
@@ -94,7 +54,12 @@ pub fn load(file: &Path) -> Result<(Config, FleetFile, Fleet, Vec<Warning>), Ser
 /// # Errors
 /// [`ServiceError`].
 pub async fn run(file: &Path) -> Result<(), ServiceError> {
+    // First of all: who is told to reload or leave while still starting must not just die.
+    let signals = Signals::new()?;
     let (config, fleet_file, fleet, warnings) = load(file)?;
+    for warning in config.warnings() {
+        warn!("{}: {warning}", file.display());
+    }
     for warning in warnings {
         warn!("{}: {warning}", fleet_file.path().display());
     }
@@ -113,7 +78,7 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
         silent: BTreeSet::new(),
     };
     service.set_probing();
-    service.serve(admin_listener).await
+    service.serve(admin_listener, signals).await
 }
 
 struct Service {
@@ -127,13 +92,16 @@ struct Service {
 }
 
 impl Service {
-    async fn serve(mut self, admin_listener: TcpListener) -> Result<(), ServiceError> {
+    async fn serve(
+        mut self,
+        admin_listener: TcpListener,
+        mut signals: Signals,
+    ) -> Result<(), ServiceError> {
         let admin = Admin::new(self.lb.clone());
-        let mut signals = Signals::new()?;
         info!(
             name = self.config.name,
             listen = ?self.lb.listeners(),
-            admin = %self.config.admin.listen,
+            admin = ?admin_listener.local_addr().ok(),
             workers = self.config.workers(),
             "forwarding"
         );
@@ -142,30 +110,36 @@ impl Service {
         let mut probe = time::interval(probe::INTERVAL);
         // A round that comes late must leave the answers to it their time.
         probe.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut end = None;
         loop {
             tokio::select! {
                 _ = poll.tick() => {
                     if let Some(changed) = self.fleet_file.poll() {
                         self.apply(changed);
                     }
+                    self.lb.tidy();
                     if !self.lb.is_running() {
                         return Err(ServiceError::Running("a worker has ended unexpectedly"));
                     }
                 }
                 _ = probe.tick() => self.probe(),
-                _ = signals.reload.recv() => self.reload(),
-                _ = signals.terminate.recv() => break,
-                _ = signals.interrupt.recv() => break,
+                told = signals.next() => match told {
+                    Told::Reload => self.reload(),
+                    // Told twice, it goes at once.
+                    Told::Leave if end.is_some() => return Ok(()),
+                    Told::Leave => {
+                        admin.leave();
+                        let drain = self.config.admin.drain;
+                        info!(?drain, "leaving");
+                        end = Some(Instant::now() + drain);
+                    }
+                },
+                () = reached(end) => return Ok(()),
                 _ = &mut serving => {
                     return Err(ServiceError::Running("the admin endpoint has ended unexpectedly"));
                 }
             }
         }
-        admin.leave();
-        let drain = self.config.admin.drain;
-        info!(?drain, "leaving");
-        time::sleep(drain).await;
-        Ok(())
     }
 
     /// A fleet that is wrong in any way changes nothing.
@@ -182,7 +156,7 @@ impl Service {
                 }
                 info!(revision, "{file}: applied");
             }
-            Err(problem) => error!("{file}: {problem}"),
+            Err(problem) => error!("{file}: {problem}; the fleet in use is kept"),
         }
     }
 
@@ -236,14 +210,21 @@ impl Service {
         let changed = if new.fleet.path == self.config.fleet.path {
             self.fleet_file.reread()
         } else {
-            let path = new.fleet.path.clone().unwrap_or_default();
-            FleetFile::open(&path).map(|(fleet_file, fleet, warnings)| {
+            FleetFile::open(&new.fleet.path).map(|(fleet_file, fleet, warnings)| {
                 self.config.fleet.path = new.fleet.path;
                 self.fleet_file = fleet_file;
                 (fleet, warnings)
             })
         };
         self.apply(changed);
+    }
+}
+
+/// Waits until then; without a time, for ever.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -255,27 +236,9 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("io.workers", old.workers() != new.workers()),
         ("io.driver", old.io.driver != new.io.driver),
         ("io.tunnel", old.io.tunnel != new.io.tunnel),
+        ("io.batch_window", old.io.batch_window != new.io.batch_window),
         ("limits.flows", old.limits.flows != new.limits.flows),
         ("admin.listen", old.admin.listen != new.admin.listen),
     ];
     changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
-}
-
-struct Signals {
-    reload: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, ServiceError> {
-        let listen = |kind| {
-            signal(kind).map_err(|_| ServiceError::Running("signals cannot be listened for"))
-        };
-        Ok(Self {
-            reload: listen(SignalKind::hangup())?,
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
 }

@@ -107,8 +107,8 @@ labels! {
         NodeDown = "node_down",
         /// A STUN request to a routing ufrag without the integrity that the fleet's key asks for.
         Unauthenticated = "unauthenticated",
-        /// Not a datagram's drop: a verified request that was forwarded, but was refused the flow of
-        /// its 5-tuple, which another backend's session holds.
+        /// Not a datagram's drop: a request that was verified, or confirmed by its node's success, but
+        /// was refused the flow of its 5-tuple, which another backend's session holds.
         Contended = "contended",
         /// A rate limit was reached.
         RateLimited = "rate_limited",

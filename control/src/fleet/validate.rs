@@ -1,4 +1,9 @@
-use std::{collections::HashMap, fmt, net::SocketAddr, path::Path};
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use ipnet::IpNet;
 use wire::{
@@ -150,7 +155,9 @@ fn node(spec: NodeSpec) -> Node {
 /// The address in its one form, if datagrams can be sent there at all.
 fn usable(address: SocketAddr) -> Result<SocketAddr, String> {
     let ip = address.ip().to_canonical();
-    if address.port() == 0 || ip.is_unspecified() || ip.is_multicast() {
+    // A link-local address means nothing without the link, which differs from LB to LB.
+    let is_link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    if address.port() == 0 || ip.is_unspecified() || ip.is_multicast() || is_link_local {
         return Err(format!("{address} is not an address that datagrams can be sent to"));
     }
     Ok(SocketAddr::new(ip, address.port()))
@@ -161,6 +168,7 @@ fn sessions(specs: Vec<SessionSpec>, fleet: &Fleet) -> Result<Vec<Session>, Inva
         fleet.nodes.iter().enumerate().map(|(index, node)| (&node.id, index)).collect();
     let owners = Owners::of(fleet);
     let mut known = HashMap::new();
+    let mut owners_of_addresses = HashMap::new();
     let mut sessions = Vec::with_capacity(specs.len());
     for (index, spec) in specs.into_iter().enumerate() {
         let key = |name: &str| format!("session[{index}].{name}");
@@ -181,6 +189,14 @@ fn sessions(specs: Vec<SessionSpec>, fleet: &Fleet) -> Result<Vec<Session>, Inva
         }
         let address = spec.address.map(|address| within(address, &fleet.nodes, node)).transpose();
         let address = address.map_err(|problem| Invalid::new(key("address"), problem))?;
+        if let Some(address) = address
+            && let Some(other) = owners_of_addresses.insert(address, node)
+            && other != node
+        {
+            let owner = &fleet.nodes[other].id;
+            let problem = format_args!("{address} has a session of node {owner} already");
+            return Err(Invalid::new(key("address"), problem));
+        }
         let pair = (spec.ufrag.clone(), spec.client_ufrag.clone());
         if let Some(other) = known.insert(pair, index) {
             let problem = format_args!("{} is registered by session[{other}] already", spec.ufrag);

@@ -10,22 +10,25 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Receive and send buffers asked for; the kernel may clamp them to `net.core.rmem_max`.
 const KERNEL_BUFFER: i32 = 4 * 1024 * 1024;
 
+const LISTEN: &str = "listen.udp";
+const TUNNEL: &str = "io.tunnel";
+
 /// Why a socket could not be opened, and which.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another process, or another entry of the same configuration, has the address.
-    #[error("{role} address {address} is in use already")]
+    #[error("{key}: {address} is in use already")]
     InUse {
-        /// What the address is for.
-        role: &'static str,
-        /// The address.
+        /// The configuration key it is from.
+        key: &'static str,
+        /// The address; of a tunnel with a port, the one of a worker.
         address: SocketAddr,
     },
     /// Anything else the system objects to.
-    #[error("{role} address {address} cannot be used: {source}")]
+    #[error("{key}: {address} cannot be used: {source}")]
     Refused {
-        /// What the address is for.
-        role: &'static str,
+        /// The configuration key it is from.
+        key: &'static str,
         /// The address.
         address: SocketAddr,
         /// The system's reason.
@@ -34,23 +37,23 @@ pub enum SocketError {
 }
 
 impl SocketError {
-    fn new(role: &'static str, address: SocketAddr, source: io::Error) -> Self {
+    fn new(key: &'static str, address: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::AddrInUse => Self::InUse { role, address },
-            _ => Self::Refused { role, address, source },
+            io::ErrorKind::AddrInUse => Self::InUse { key, address },
+            _ => Self::Refused { key, address, source },
         }
     }
 }
 
 /// Makes sure that nobody has the address, and settles port 0. With `SO_REUSEPORT` alone a second
 /// LB of the same user would bind too, and silently take half of the datagrams.
-pub(crate) fn reserve(role: &'static str, address: SocketAddr) -> Result<SocketAddr, SocketError> {
+pub(crate) fn reserve(address: SocketAddr) -> Result<SocketAddr, SocketError> {
     let reserve = || -> io::Result<SocketAddr> {
         let socket = udp(address)?;
         socket.bind(&address.into())?;
         Ok(local(&socket, address))
     };
-    reserve().map_err(|source| SocketError::new(role, address, source))
+    reserve().map_err(|source| SocketError::new(LISTEN, address, source))
 }
 
 /// A socket that clients send to; workers open one each on the same address. One on a wildcard
@@ -69,7 +72,7 @@ pub(crate) fn open_listener(address: SocketAddr) -> Result<Socket, SocketError> 
         socket.bind(&address.into())?;
         Ok(socket)
     };
-    open().map_err(|source| SocketError::new("listen", address, source))
+    open().map_err(|source| SocketError::new(LISTEN, address, source))
 }
 
 /// The sockets that datagrams for nodes leave from, and theirs come back to: one, or with a wildcard
@@ -83,22 +86,32 @@ pub(crate) fn open_tunnels(
     if address.port() != 0 {
         let port = usize::from(address.port()).saturating_add(number);
         address.set_port(u16::try_from(port).map_err(|_| SocketError::Refused {
-            role: "tunnel",
+            key: TUNNEL,
             address,
             source: io::Error::other(format!("worker {number} would need port {port}")),
         })?);
     }
-    let first =
-        open_tunnel(address).map_err(|source| SocketError::new("tunnel", address, source))?;
-    let second = other_wildcard(address)
-        .and_then(|other| open_tunnel(other).ok().map(|socket| (local(&socket, other), socket)));
-    Ok(std::iter::once((local(&first, address), first)).chain(second).collect())
+    let refused = |address| move |source| SocketError::new(TUNNEL, address, source);
+    let mut sockets = vec![open_tunnel(address).map_err(refused(address))?];
+    if let Some(other) = other_wildcard(address) {
+        match open_tunnel(other) {
+            Ok(socket) => sockets.push(socket),
+            // A system that speaks one IP version only.
+            Err(error) if is_unknown_version(&error) => {}
+            Err(error) => return Err(refused(other)(error)),
+        }
+    }
+    Ok(sockets)
 }
 
-fn open_tunnel(address: SocketAddr) -> io::Result<Socket> {
+fn open_tunnel(address: SocketAddr) -> io::Result<(SocketAddr, Socket)> {
     let socket = udp(address)?;
     socket.bind(&address.into())?;
-    Ok(socket)
+    Ok((local(&socket, address), socket))
+}
+
+fn is_unknown_version(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
 fn udp(address: SocketAddr) -> io::Result<Socket> {

@@ -14,7 +14,12 @@ use socket2::Socket;
 use wire::{FiveTuple, tunnel};
 
 use super::{BATCH, batch::Batch, send::SendQueue};
-use crate::{counters::Counters, engine::Engine, table::Table, verdict::Verdict};
+use crate::{
+    counters::Counters,
+    engine::Engine,
+    table::{BackendRef, Table},
+    verdict::Verdict,
+};
 
 /// Batches taken from one socket before the others get their turn.
 const BATCHES_PER_TURN: usize = 4;
@@ -46,7 +51,7 @@ pub(crate) enum Command {
 pub(crate) struct FlowSample {
     pub(crate) client: SocketAddr,
     pub(crate) vip: SocketAddr,
-    pub(crate) node: Option<String>,
+    pub(crate) backend: BackendRef,
     pub(crate) idle: Duration,
     pub(crate) proved: Duration,
 }
@@ -181,7 +186,7 @@ impl Worker {
                     let sample = flows.map(|flow| FlowSample {
                         client: flow.tuple.client(),
                         vip: flow.tuple.vip(),
-                        node: flow.node.map(str::to_owned),
+                        backend: flow.backend,
                         idle: flow.idle,
                         proved: flow.proved,
                     });

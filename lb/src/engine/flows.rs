@@ -58,6 +58,8 @@ struct Flow {
 pub struct FlowView<'a> {
     /// The client and the VIP address.
     pub tuple: FiveTuple,
+    /// Where its DTLS and SRTP go.
+    pub backend: BackendRef,
     /// The node's name; `None` when the fleet has it no more.
     pub node: Option<&'a str>,
     /// Since the client's last datagram.
@@ -95,6 +97,7 @@ impl Flows {
     ) -> impl Iterator<Item = FlowView<'a>> {
         self.flows.iter().map(move |(tuple, flow, used)| FlowView {
             tuple: *tuple,
+            backend: flow.backend,
             node: table.backend(flow.backend).map(|backend| table.node_name(backend)),
             idle: used.age(now),
             proved: flow.proved.age(now),

@@ -56,18 +56,34 @@ fn a_changed_fleet_file_is_applied_within_a_second_and_a_broken_one_changes_noth
 
 #[test]
 fn after_sigterm_it_is_not_ready_but_forwards_for_the_drain_time_and_ends_with_0() {
-    let mut world = World::start("drain = \"2s\"\n");
+    let mut world = World::start("drain = \"3s\"\n");
     let [a, _] = SERVERS;
+    let to_a = quic::short(&ROUTING.cid(&a, 1), b"still");
     let told = Instant::now();
     world.lb.signal("TERM");
     eventually("it is not ready", || {
         get(world.admin, "/readyz").is_some_and(|(status, _)| status == 503)
     });
-    world.reaches(0, &quic::short(&ROUTING.cid(&a, 1), b"still"));
+    world.reaches(0, &to_a);
     assert_eq!(get(world.admin, "/healthz").expect("answers").0, 200, "it is alive");
-    assert!(told.elapsed() < Duration::from_secs(2), "all that happened in the drain time");
+    // The fleet is followed to the end.
+    let file = world.folder.path("fleet.toml");
+    fs::write(&file, fleet(&world.nodes, ["down", "serving"])).expect("written");
+    eventually("it is applied", || world.metric("onevip_lb_fleet_revision") == 2);
+    world.reaches(1, &to_a);
     assert_eq!(world.lb.wait(), 0);
-    assert!(told.elapsed() >= Duration::from_secs(2), "after {:?}", told.elapsed());
+    assert!(told.elapsed() >= Duration::from_secs(3), "after {:?}", told.elapsed());
+}
+
+#[test]
+fn told_twice_to_leave_it_goes_at_once() {
+    let mut world = World::start("drain = \"1h\"\n");
+    world.lb.signal("TERM");
+    eventually("it is not ready", || {
+        get(world.admin, "/readyz").is_some_and(|(status, _)| status == 503)
+    });
+    world.lb.signal("TERM");
+    assert_eq!(world.lb.wait(), 0);
 }
 
 #[test]
