@@ -32,7 +32,7 @@ fn a_changed_fleet_file_is_applied_within_a_second_and_a_broken_one_changes_noth
     for (broken, says) in [
         (good.replace("serving", "dead"), "unknown variant `dead`"),
         (good[..good.len() / 2].to_owned(), "fleet.toml"),
-        (String::new(), "the fleet has no node; the one in use is kept"),
+        (String::new(), "the fleet has no node; the fleet in use is kept"),
         (good.replace("0000000b", "0000000a"), "is the server ID of node"),
         ("\u{0}\u{1}".to_owned(), "fleet.toml:1: "),
     ] {
@@ -105,7 +105,7 @@ fn sighup_takes_over_what_can_change_and_names_what_cannot() {
     assert_eq!(world.metric("onevip_lb_routes_total{by=\"sni\"}"), 0);
     assert_eq!(world.drain(), 1);
 
-    fs::write(&config, "[listen]\n").expect("written");
+    fs::write(&config, "[listen]\nudp = []\n").expect("written");
     world.lb.signal("HUP");
     eventually("a broken one is refused", || {
         world.lb.log().contains("the configuration in use is kept")
