@@ -20,6 +20,9 @@ use wire::FiveTuple;
 /// Most operations of one run: more would only be slower.
 const OPS_MAX: usize = 200;
 
+/// Most changes of the fleet among them: each fills a hash table, which takes milliseconds.
+const FLEETS_MAX: usize = 3;
+
 const FLOW_IDLE: Duration = Duration::from_secs(60);
 
 /// Something happens. Indices are taken modulo what there is.
@@ -47,16 +50,16 @@ pub fn engine(data: &[u8]) {
     let mut input = Unstructured::new(data);
     let start = Instant::now();
     let mut now = start;
-    let first = world.fleets[0].clone();
     let setup = Setup {
         limits: Limits { flows: 1_024, flow_idle: FLOW_IDLE },
         sni: true,
         listeners: world.listeners.clone(),
         seed: *b"a seed for fuzzy",
     };
-    let mut table = Arc::new(Table::new(first.clone(), 1, None));
+    let mut table = world.table.clone();
     let mut engine = Engine::new(table.clone(), setup, start);
-    let mut reference = Reference::new(first, FLOW_IDLE, true, world.listeners.clone());
+    let mut reference = world.reference.clone();
+    let mut fleets = 0;
 
     for revision in 2..OPS_MAX as u64 {
         let Ok(op) = Op::arbitrary(&mut input) else { break };
@@ -104,7 +107,9 @@ pub fn engine(data: &[u8]) {
                 reference.handle_timeout(now);
                 None
             }
+            Op::Fleet { .. } if fleets == FLEETS_MAX => None,
             Op::Fleet { fleet } => {
+                fleets += 1;
                 let fleet = pick(&world.fleets, *fleet).clone();
                 table = Arc::new(Table::new(fleet.clone(), revision, Some(&table)));
                 engine.apply(table.clone());
@@ -144,6 +149,9 @@ fn pick<T>(from: &[T], index: u8) -> &T {
 /// What operations choose from; made once, since sealing Initials is slow.
 struct World {
     fleets: Vec<Arc<Fleet>>,
+    /// Of the first of them.
+    table: Arc<Table>,
+    reference: Reference,
     listeners: Vec<SocketAddr>,
     tuples: Vec<FiveTuple>,
     senders: Vec<SocketAddr>,
@@ -169,8 +177,12 @@ impl World {
         let mut senders: Vec<_> = SERVERS.map(|(_, _, at)| kit::address(at)).to_vec();
         senders.push(kit::address("10.0.0.1:20001"));
         senders.push(kit::address("10.9.9.9:9"));
+        let fleets = fleets();
+        let first = fleets[0].clone();
         Self {
-            fleets: fleets(),
+            table: Arc::new(Table::new(first.clone(), 1, None)),
+            reference: Reference::new(first, FLOW_IDLE, true, listeners.to_vec()),
+            fleets,
             listeners: listeners.to_vec(),
             tuples: vec![
                 tuple("198.51.100.1:5000", "192.0.2.1:4433"),

@@ -72,7 +72,9 @@ struct Slot {
 /// A Maglev table and what its entries stand for.
 struct Ring {
     key: HashKey,
-    slots: Vec<u16>,
+    slots: Arc<[u16]>,
+    /// What `slots` was filled from: names and weights.
+    filled_from: Vec<(NodeId, u32)>,
     members: Vec<BackendRef>,
 }
 
@@ -129,7 +131,7 @@ impl Table {
         if candidates.iter().any(|(id, weight, _)| *weight > 0 && answers(id)) {
             candidates.retain(|(id, ..)| answers(id));
         }
-        let quic = Ring::new(fleet.hash_key, &candidates);
+        let quic = Ring::new(fleet.hash_key, &candidates, previous.map(|table| &table.quic));
         let configs = fleet.configs();
         Self {
             revision,
@@ -293,16 +295,30 @@ fn wanted(fleet: &Fleet) -> Vec<(BackendKey, Backend)> {
 }
 
 impl Ring {
-    fn new(key: Option<HashKey>, candidates: &[(&NodeId, u32, BackendRef)]) -> Self {
+    /// Filling takes milliseconds, so what `previous` has is used again where nothing has changed
+    /// that matters, as when sessions come and go.
+    fn new(
+        key: Option<HashKey>,
+        candidates: &[(&NodeId, u32, BackendRef)],
+        previous: Option<&Self>,
+    ) -> Self {
         // A fleet without the key has no node that serves QUIC, so the table stays empty.
         let key = key.unwrap_or(HashKey::new([0; HashKey::LEN]));
-        let members: Vec<_> = candidates
-            .iter()
-            .map(|(id, weight, _)| maglev::Member { name: id.as_str().as_bytes(), weight: *weight })
-            .collect();
-        let mut slots = vec![maglev::EMPTY; maglev::table_len(members.len())];
-        maglev::fill(&key, &members, &mut vec![maglev::Walk::default(); members.len()], &mut slots);
+        let filled_from: Vec<_> =
+            candidates.iter().map(|(id, weight, _)| ((*id).clone(), *weight)).collect();
+        let same = previous.filter(|ring| ring.key == key && ring.filled_from == filled_from);
+        let slots = same.map_or_else(|| fill(&key, &filled_from), |ring| ring.slots.clone());
         let members = candidates.iter().map(|(_, _, backend)| *backend).collect();
-        Self { key, slots, members }
+        Self { key, slots, filled_from, members }
     }
+}
+
+fn fill(key: &HashKey, candidates: &[(NodeId, u32)]) -> Arc<[u16]> {
+    let members: Vec<_> = candidates
+        .iter()
+        .map(|(id, weight)| maglev::Member { name: id.as_str().as_bytes(), weight: *weight })
+        .collect();
+    let mut slots = vec![maglev::EMPTY; maglev::table_len(members.len())];
+    maglev::fill(key, &members, &mut vec![maglev::Walk::default(); members.len()], &mut slots);
+    slots.into()
 }

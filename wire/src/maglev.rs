@@ -27,7 +27,7 @@ pub const EMPTY: u16 = u16::MAX;
 pub const MEMBERS_MAX: usize = EMPTY as usize;
 
 /// The fleet's key for every hash that decides a route.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub struct HashKey([u8; Self::LEN]);
 
 impl HashKey {

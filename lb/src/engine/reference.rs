@@ -33,6 +33,7 @@ use places::{Place, Places};
 use waiting::Waiting;
 
 /// One worker's decisions, slowly.
+#[derive(Clone)]
 pub struct Reference {
     places: Places,
     listeners: Vec<SocketAddr>,

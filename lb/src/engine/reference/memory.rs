@@ -19,6 +19,7 @@ const HINT_LIFE: Duration = Duration::from_secs(120);
 /// Open: how long a choice lives after its last use.
 const CHOICE_LIFE: Duration = Duration::from_secs(30);
 
+#[derive(Clone)]
 pub(super) struct Memory {
     pub(super) flow_idle: Duration,
     pub(super) flows: Vec<Flow>,
@@ -28,6 +29,7 @@ pub(super) struct Memory {
 }
 
 /// Where the DTLS and SRTP of a 5-tuple go.
+#[derive(Clone)]
 pub(super) struct Flow {
     pub(super) tuple: FiveTuple,
     /// `None` once the fleet has it no more.
@@ -38,6 +40,7 @@ pub(super) struct Flow {
 }
 
 /// A request that was forwarded unverified.
+#[derive(Clone)]
 pub(super) struct Check {
     pub(super) tuple: FiveTuple,
     pub(super) transaction: TransactionId,
@@ -46,6 +49,7 @@ pub(super) struct Check {
 }
 
 /// Where the last Initial of a 5-tuple went.
+#[derive(Clone)]
 pub(super) struct Hint {
     pub(super) tuple: FiveTuple,
     pub(super) place: Place,

@@ -17,9 +17,10 @@ pub(super) struct Place {
     session: Option<SocketAddr>,
 }
 
+#[derive(Clone)]
 pub(super) struct Places {
     fleet: Arc<Fleet>,
-    hash_table: Vec<u16>,
+    hash_table: Arc<[u16]>,
 }
 
 impl Places {
@@ -30,7 +31,7 @@ impl Places {
         let mut hash_table = vec![0; maglev::table_len(members.len())];
         let mut walks = vec![maglev::Walk::default(); members.len()];
         maglev::fill(&hash_key(&fleet), &members, &mut walks, &mut hash_table);
-        Self { fleet, hash_table }
+        Self { fleet, hash_table: hash_table.into() }
     }
 
     /// Where a place is now, and its node's state. `None`: the fleet has it no more.

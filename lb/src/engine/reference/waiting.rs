@@ -46,9 +46,10 @@ pub(super) enum Hello {
 }
 
 /// In the order of arrival.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Waiting(Vec<Held>);
 
+#[derive(Clone)]
 struct Held {
     connection: Connection,
     since: Instant,
