@@ -6,6 +6,8 @@
 //! | `PATCH /sessions/{id}` | takes a further offer: more tracks, or an ICE restart; 200 with the answer |
 //! | `DELETE /sessions/{id}` | ends the session |
 //! | `POST /rooms/{room}/webtransport` | what a WebTransport client needs: URL, and the certificate's hash |
+//!
+//! A node that drains or leaves answers both `POST`s with 503 and `Retry-After`; so does a full one.
 
 use std::{fmt, sync::Arc, sync::atomic::Ordering};
 
@@ -28,6 +30,10 @@ use crate::{
 
 /// Longest request body, in bytes.
 const BODY_MAX: usize = 256 * 1024;
+
+/// What a client is told to wait before it asks again, in seconds: by then whoever sends it here has
+/// noticed that other nodes take its sessions.
+const RETRY_AFTER: &str = "5";
 
 const SDP: &str = "application/sdp";
 
@@ -59,6 +65,8 @@ pub(crate) async fn admin(listener: TcpListener, shared: Arc<Shared>) {
 async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     if shared.leaving.load(Ordering::Relaxed) {
         (StatusCode::SERVICE_UNAVAILABLE, "leaving\n")
+    } else if !shared.webrtc.is_running() {
+        (StatusCode::SERVICE_UNAVAILABLE, "a part of the node has ended\n")
     } else {
         (StatusCode::OK, "ready\n")
     }
@@ -80,6 +88,7 @@ async fn join(
     Query(query): Query<JoinQuery>,
     offer: String,
 ) -> Result<Response, Problem> {
+    takes_sessions(&shared)?;
     let joined = shared.webrtc.join(room_name(&room)?, query.mirror, offer).await?;
     let headers = [
         (header::CONTENT_TYPE, SDP.to_owned()),
@@ -120,6 +129,7 @@ async fn webtransport(
     State(shared): State<Arc<Shared>>,
     Path(room): Path<String>,
 ) -> Result<Json<WebTransport>, Problem> {
+    takes_sessions(&shared)?;
     let room = room_name(&room)?;
     let host = format!("{}.{}", shared.identity.issue_label(), shared.domain);
     let port = shared.candidates.first().map_or(443, std::net::SocketAddr::port);
@@ -128,6 +138,10 @@ async fn webtransport(
         addresses: shared.candidates.clone(),
         certificate_sha256: hex::encode(&**shared.certificate_sha256.load()),
     }))
+}
+
+fn takes_sessions(shared: &Shared) -> Result<(), Refused> {
+    if shared.takes_sessions() { Ok(()) } else { Err(Refused::Leaving) }
 }
 
 fn room_name(room: &str) -> Result<RoomName, Problem> {
@@ -153,7 +167,9 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         let status = match &refused {
             Refused::Offer(_) => StatusCode::BAD_REQUEST,
-            Refused::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::Full | Refused::RoomFull | Refused::Leaving | Refused::Stopped => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Refused::NoSession => StatusCode::NOT_FOUND,
         };
         Self::new(status, &refused)
@@ -163,7 +179,9 @@ impl From<Refused> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry = status == StatusCode::SERVICE_UNAVAILABLE;
+        let retry = retry.then_some([(header::RETRY_AFTER, RETRY_AFTER)]);
         let headers = [(header::CONTENT_TYPE, "application/problem+json")];
-        (status, headers, serde_json::to_string(&self).unwrap_or_default()).into_response()
+        (status, retry, headers, serde_json::to_string(&self).unwrap_or_default()).into_response()
     }
 }

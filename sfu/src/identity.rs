@@ -31,6 +31,8 @@ pub struct Identity {
 struct View {
     configs: Configs,
     states: HashMap<ServerId, State>,
+    /// This node's own.
+    state: State,
     server_id: ServerId,
     issuing: Config,
     ice_key: Option<IceKey>,
@@ -77,6 +79,14 @@ pub enum NotInFleet {
         /// Bytes asked for.
         new: usize,
     },
+    /// A changed fleet would make another node's of all IDs that this one has issued.
+    #[error("the server ID would be {new} instead of {old}, which takes a restart")]
+    OtherServerId {
+        /// The server ID now.
+        old: ServerId,
+        /// The one asked for.
+        new: ServerId,
+    },
     /// The system has no random bytes to begin with.
     #[error("no random bytes from the system")]
     NoRandom,
@@ -104,8 +114,14 @@ impl Identity {
     /// # Errors
     /// [`NotInFleet`]; then the former view stays.
     pub fn apply(&self, fleet: Fleet) -> Result<(), NotInFleet> {
-        let issuing = self.view.load().issuing.id();
+        let (issuing, old) = {
+            let view = self.view.load();
+            (view.issuing.id(), view.server_id)
+        };
         let view = View::new(&self.name, fleet, Some(issuing))?;
+        if view.server_id != old {
+            return Err(NotInFleet::OtherServerId { old, new: view.server_id });
+        }
         let new = view.issuing.cid_len();
         if new != self.cid_len {
             return Err(NotInFleet::OtherIdLength { old: self.cid_len, new });
@@ -124,6 +140,12 @@ impl Identity {
     #[must_use]
     pub const fn cid_len(&self) -> usize {
         self.cid_len
+    }
+
+    /// Whether the fleet wants the node to take new sessions.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.view.load().state == State::Serving
     }
 
     /// A new routing ID of this node.
@@ -198,10 +220,10 @@ impl View {
         if issuing.server_id_len() != server_id.len() {
             return Err(NotInFleet::OtherLength { server_id, config: issuing.id() });
         }
-        let ice_key = routing.ice_key.clone();
+        let (ice_key, state) = (routing.ice_key.clone(), node.state);
         let states = fleet.nodes.iter().filter_map(|node| Some((node.server_id?, node.state)));
         let states = states.collect();
-        Ok(Self { configs: fleet.configs(), states, server_id, issuing, ice_key })
+        Ok(Self { configs: fleet.configs(), states, state, server_id, issuing, ice_key })
     }
 
     fn named(&self, server_id: &ServerId) -> Named {
@@ -221,4 +243,54 @@ fn random_password() -> String {
     let mut bytes = [0; 24];
     getrandom::fill(&mut bytes).expect("the system has random bytes");
     BASE64_NOPAD.encode(&bytes)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Two nodes.
+    const FLEET: &str = "hash_key = \"00112233445566778899aabbccddeeff\"\n\
+                         [[routing]]\nconfig = 0\n\
+                         [[node]]\nid = \"a\"\nserver_id = \"0000000a\"\naddress = \"10.0.0.1:7\"\n\
+                         [[node]]\nid = \"b\"\nserver_id = \"0000000b\"\naddress = \"10.0.0.2:7\"\n";
+
+    fn fleet(text: &str) -> Fleet {
+        Fleet::parse(Path::new("fleet.toml"), text).expect("a valid fleet").0
+    }
+
+    /// One of them.
+    pub(crate) fn identity(name: &str) -> Identity {
+        Identity::new(name, fleet(FLEET), None).expect("a node of it")
+    }
+
+    #[test]
+    fn a_running_node_keeps_its_server_id_or_its_clients_would_be_strangers() {
+        let identity = identity("a");
+        let ufrag = identity.issue_credentials().0;
+        let refused = identity.apply(fleet(&FLEET.replace("0000000a", "0000000c")));
+        let problem = refused.expect_err("it is another's name").to_string();
+        let expected = "the server ID would be 0000000c instead of 0000000a, which takes a restart";
+        assert_eq!(problem, expected);
+        assert_eq!(identity.named_by_ufrag(ufrag.as_bytes()), Named::Me);
+        assert_eq!(identity.apply(fleet(&FLEET.replace("0000000b", "0000000c"))), Ok(()));
+    }
+
+    #[test]
+    fn a_node_serves_unless_the_fleet_says_otherwise_of_itself() {
+        let identity = identity("a");
+        let state = |node: &str, state: &str| {
+            let id = format!("id = \"{node}\"\n");
+            fleet(&FLEET.replace(&id, &format!("{id}state = \"{state}\"\n")))
+        };
+        assert!(identity.is_serving());
+        for (node, said, serving) in
+            [("a", "draining", false), ("b", "draining", true), ("a", "down", false)]
+        {
+            identity.apply(state(node, said)).expect("a valid fleet");
+            assert_eq!(identity.is_serving(), serving, "{node} is {said}");
+        }
+    }
 }

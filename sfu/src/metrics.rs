@@ -24,45 +24,86 @@ impl Kind {
     }
 }
 
-/// Why a node dropped a client's datagram or packet.
+/// Why a node dropped something of a client's: a datagram, a packet, a stream, a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
 pub enum Drop {
     /// Its ufrag is of no session here.
     UnknownUfrag,
+    /// A request to a session, by someone who does not know the session's password.
+    Unauthenticated,
+    /// STUN that is no Binding request, which is all that an ICE-lite agent answers.
+    OtherStun,
+    /// From a client of an IP version that none of `ice.candidates` has.
+    NoCandidate,
     /// DTLS or SRTP from a 5-tuple that no session has proved.
     NoSession,
     /// It belongs to no protocol served here.
     Unclassified,
-    /// A session's requests came from too many new addresses at once.
+    /// A session's requests came from too many new addresses: at once, or since ICE was restarted.
     TooManyAddresses,
     /// A 5-tuple that another session holds.
     Contended,
-    /// An RTP payload that is longer than is forwarded.
+    /// An RTP payload that is longer than is forwarded, or a WebTransport datagram that is longer than
+    /// its subscriber's path takes.
     TooLong,
-    /// A subscriber was too slow for a stream or datagram.
+    /// RTP of a second stream by one media line: a layer of simulcast, of which one is forwarded.
+    OtherLayer,
+    /// A WebTransport subscriber was too slow for a stream or datagram.
     SlowSubscriber,
+    /// A WebTransport session for a room that has no place for more.
+    RoomFull,
+    /// A WebTransport session that the node has no place for.
+    SessionsFull,
+    /// A QUIC connection that came when too many handshakes were going on.
+    HandshakesFull,
+    /// A QUIC handshake, or the request for a session behind it, that took too long.
+    HandshakeTimeout,
+    /// WebRTC: more came than the node had time for.
+    InboxFull,
+    /// WebRTC: the kernel's buffer was full when it was to be sent.
+    SendFull,
 }
 
 impl Drop {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 17] = [
         Self::UnknownUfrag,
+        Self::Unauthenticated,
+        Self::OtherStun,
+        Self::NoCandidate,
         Self::NoSession,
         Self::Unclassified,
         Self::TooManyAddresses,
         Self::Contended,
         Self::TooLong,
+        Self::OtherLayer,
         Self::SlowSubscriber,
+        Self::RoomFull,
+        Self::SessionsFull,
+        Self::HandshakesFull,
+        Self::HandshakeTimeout,
+        Self::InboxFull,
+        Self::SendFull,
     ];
 
     const fn label(self) -> &'static str {
         match self {
             Self::UnknownUfrag => "unknown_ufrag",
+            Self::Unauthenticated => "unauthenticated",
+            Self::OtherStun => "other_stun",
+            Self::NoCandidate => "no_candidate",
             Self::NoSession => "no_session",
             Self::Unclassified => "unclassified",
             Self::TooManyAddresses => "too_many_addresses",
             Self::Contended => "contended",
             Self::TooLong => "too_long",
+            Self::OtherLayer => "other_layer",
             Self::SlowSubscriber => "slow_subscriber",
+            Self::RoomFull => "room_full",
+            Self::SessionsFull => "sessions_full",
+            Self::HandshakesFull => "handshakes_full",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::InboxFull => "inbox_full",
+            Self::SendFull => "send_full",
         }
     }
 }

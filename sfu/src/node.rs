@@ -11,6 +11,7 @@ use std::{
 };
 
 use control::exposition::Exposition;
+use ipnet::IpNet;
 use quinn::Endpoint;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time};
 use wire::{Class, classify, quic::LongHeader, quic::short_header_dcid};
@@ -55,6 +56,7 @@ pub struct Setup {
 pub struct Node {
     shared: Arc<Shared>,
     endpoints: Vec<Endpoint>,
+    keys: FleetKeys,
     signalling: SocketAddr,
     admin: SocketAddr,
     tasks: JoinSet<()>,
@@ -85,17 +87,20 @@ impl Node {
         let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
         let quic_sockets: Vec<_> =
             sockets.iter().map(|socket| Arc::new(QuicSocket::new(socket.clone()))).collect();
+        let keys_of = keys_of(&sockets, &keys);
         let renews = certificate.is_none();
         let certificate = certificate.map_or_else(Certificate::self_signed, Ok)?;
         let endpoints = quic_sockets
             .iter()
-            .map(|socket| quic::endpoint(socket.clone(), &identity, &keys, &certificate))
+            .zip(&keys_of)
+            .map(|(socket, keys)| quic::endpoint(socket.clone(), &identity, keys, &certificate))
             .collect::<io::Result<Vec<_>>>()?;
 
         let (inbox, received) = mpsc::channel(INBOX_MAX);
         let webrtc = WebRtc::new(identity.clone(), metrics.clone(), candidates.clone());
+        let (webrtc, sessions) = task::serve(webrtc, sockets.clone(), received, metrics.clone());
         let shared = Arc::new(Shared {
-            webrtc: task::spawn(webrtc, sockets.clone(), received),
+            webrtc,
             identity: identity.clone(),
             metrics: metrics.clone(),
             sockets,
@@ -107,6 +112,7 @@ impl Node {
         });
 
         let mut tasks = JoinSet::new();
+        tasks.spawn(sessions);
         for index in 0..shared.sockets.len() {
             tasks.spawn(read(shared.clone(), index, inbox.clone()));
         }
@@ -119,7 +125,7 @@ impl Node {
         if renews {
             tasks.spawn(renew(endpoints.clone(), keys, shared.clone()));
         }
-        Ok(Self { shared, endpoints, signalling, admin, tasks })
+        Ok(Self { shared, endpoints, keys, signalling, admin, tasks })
     }
 
     /// Who the node is.
@@ -152,7 +158,22 @@ impl Node {
         **self.shared.certificate_sha256.load()
     }
 
-    /// From now on `/readyz` says no.
+    /// Listens to other LBs from now on.
+    pub fn set_lbs(&self, lbs: &[IpNet]) {
+        for socket in &self.shared.sockets {
+            socket.set_lbs(lbs.to_vec());
+        }
+    }
+
+    /// Shows another certificate to clients that come from now on.
+    ///
+    /// # Errors
+    /// A certificate that cannot be used; then the former stays.
+    pub fn set_certificate(&self, certificate: &Certificate) -> io::Result<()> {
+        show(&self.endpoints, &self.keys, &self.shared, certificate)
+    }
+
+    /// From now on `/readyz` says no, and there are no new sessions by signalling.
     pub fn leave(&self) {
         self.shared.leaving.store(true, Ordering::Relaxed);
     }
@@ -195,7 +216,9 @@ async fn read(shared: Arc<Shared>, index: usize, inbox: mpsc::Sender<Received>) 
                 Class::QuicShort => short_header_dcid(payload),
                 _ => {
                     // Full: dropped, as a kernel's buffer would. The sender will speak again.
-                    let _full = inbox.try_send(Received::new(index, tuple, payload));
+                    if inbox.try_send(Received::new(index, tuple, payload)).is_err() {
+                        shared.metrics.dropped(Drop::InboxFull);
+                    }
                     continue;
                 }
             };
@@ -213,20 +236,43 @@ async fn read(shared: Arc<Shared>, index: usize, inbox: mpsc::Sender<Received>) 
 async fn renew(endpoints: Vec<Endpoint>, keys: FleetKeys, shared: Arc<Shared>) {
     loop {
         time::sleep(RENEWAL).await;
-        let renewed = Certificate::self_signed().and_then(|certificate| {
-            for endpoint in &endpoints {
-                quic::renew(endpoint, &keys, &certificate)?;
-            }
-            Ok(certificate.sha256())
-        });
-        match renewed {
-            Ok(sha256) => shared.certificate_sha256.store(Arc::new(sha256)),
-            Err(problem) => tracing::error!("the certificate cannot be renewed: {problem}"),
+        let renewed = Certificate::self_signed()
+            .and_then(|certificate| show(&endpoints, &keys, &shared, &certificate));
+        if let Err(problem) = renewed {
+            tracing::error!("the certificate cannot be renewed: {problem}");
         }
     }
 }
 
+/// Gives all endpoints another certificate.
+fn show(
+    endpoints: &[Endpoint],
+    keys: &FleetKeys,
+    shared: &Shared,
+    certificate: &Certificate,
+) -> io::Result<()> {
+    for endpoint in endpoints {
+        quic::renew(endpoint, keys, certificate)?;
+    }
+    shared.certificate_sha256.store(Arc::new(certificate.sha256()));
+    Ok(())
+}
+
+/// The keys of each socket's endpoint: the fleet's behind the first tunnel, where other nodes answer
+/// for this one, and others everywhere else.
+fn keys_of(sockets: &[Arc<Socket>], keys: &FleetKeys) -> Vec<FleetKeys> {
+    let first = sockets.iter().position(|socket| socket.is_tunnel());
+    let own = |index| if Some(index) == first { *keys } else { keys.apart(index) };
+    (0..sockets.len()).map(own).collect()
+}
+
 impl Shared {
+    /// Whether the node takes new sessions: it does not while the fleet has it drain, and while it
+    /// leaves.
+    pub(crate) fn takes_sessions(&self) -> bool {
+        !self.leaving.load(Ordering::Relaxed) && self.identity.is_serving()
+    }
+
     /// Writes down what the node counted.
     pub(crate) fn expose(&self) -> String {
         let mut out = Exposition::new();

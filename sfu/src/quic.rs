@@ -39,6 +39,21 @@ const INCOMING_MAX: usize = 1024;
 const INCOMING_BUFFER: u64 = 64 * 1024;
 const INCOMING_BUFFERS: u64 = 8 * 1024 * 1024;
 
+impl FleetKeys {
+    /// The keys for an endpoint that no other node answers for, the node's `index`th.
+    ///
+    /// It must not make the tokens of another endpoint: a packet of a live connection there, sent
+    /// here, names this node and is of no connection here, so it is answered with a reset. Behind a
+    /// plain socket nobody else could answer for a node that is down, so nothing is lost.
+    pub(crate) fn apart(&self, index: usize) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.reset);
+        let text = format!("onevip reset key of endpoint {index} v1");
+        let mut reset = [0; KEY_LEN];
+        reset.copy_from_slice(hmac::sign(&key, text.as_bytes()).as_ref());
+        Self { reset, token: self.token }
+    }
+}
+
 /// An endpoint on a socket.
 ///
 /// # Errors
@@ -61,6 +76,14 @@ pub fn endpoint(
 pub fn renew(endpoint: &Endpoint, keys: &FleetKeys, certificate: &Certificate) -> io::Result<()> {
     endpoint.set_server_config(Some(server_config(keys, certificate)?));
     Ok(())
+}
+
+/// Whether a certificate and its key can be used, and belong together.
+///
+/// # Errors
+/// What rustls does not like about them.
+pub(crate) fn check(certificate: &Certificate) -> io::Result<()> {
+    server_config(&FleetKeys { reset: [0; KEY_LEN], token: [0; KEY_LEN] }, certificate).map(drop)
 }
 
 fn endpoint_config(identity: Arc<Identity>, keys: &FleetKeys) -> io::Result<EndpointConfig> {
@@ -125,4 +148,19 @@ fn transport_config() -> io::Result<TransportConfig> {
         .max_concurrent_uni_streams(VarInt::from_u32(64))
         .max_concurrent_bidi_streams(VarInt::from_u32(16));
     Ok(config)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) use certificate::tests::made;
+
+    /// An endpoint on a socket of the system's, with a certificate of its own.
+    pub(crate) fn server_endpoint() -> Endpoint {
+        let keys = FleetKeys { reset: [1; KEY_LEN], token: [2; KEY_LEN] };
+        let certificate = Certificate::self_signed().expect("made");
+        let config = server_config(&keys, &certificate).expect("valid");
+        Endpoint::server(config, ([127, 0, 0, 1], 0).into()).expect("a port is free")
+    }
 }

@@ -4,48 +4,55 @@
 //! What str0m does not do, and this module does:
 //!
 //! - **Whose datagram is it?** STUN requests say so by ufrag. DTLS and SRTP follow the 5-tuple that a
-//!   session has proved with an answered request ([`addresses`]).
+//!   session has proved with an answered request (`addresses`).
 //! - **Where do datagrams go?** Everything but STUN goes to the source of the newest USE-CANDIDATE
 //!   request that the session answered with success. The ICE agent keeps to a dead address for up
 //!   to 15 seconds after a client has moved.
 //! - **What does a restart's answer say?** Our ufrag, which names this node, in place of the random
-//!   one that str0m makes up ([`sdp`]).
-//! - **Rooms**: every participant's tracks reach the others ([`rooms`], [`forward`]).
+//!   one that str0m makes up (`sdp`).
+//! - **Rooms**: every participant's tracks reach the others (`rooms`, `forward`).
 
 mod addresses;
+mod datagrams;
+mod event;
 mod extension;
 mod forward;
 mod probe;
 mod rooms;
 mod sdp;
 mod session;
+mod sessions;
+mod sources;
 pub mod task;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::{
-    collections::{HashMap, VecDeque},
-    fmt,
+    collections::{BTreeSet, VecDeque},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use data_encoding::HEXLOWER;
 use str0m::{IceCreds, RtcConfig, config::CryptoProvider, rtp::Extension};
-use wire::{Class, FiveTuple, classify, stun};
+use wire::FiveTuple;
 
 use crate::{
     RoomName,
-    identity::{Identity, Named},
-    metrics::{Drop, Kind, Metrics},
+    identity::Identity,
+    metrics::{Kind, Metrics},
 };
-use addresses::{Addresses, Proof};
+use addresses::Addresses;
+use event::Event;
 use rooms::Rooms;
-use session::{Event, Session};
+use session::Session;
+use sessions::{Key, Sessions};
 use timers::Timers;
 
 pub use extension::{NODE_EXTENSION_ID, NODE_EXTENSION_URI, NodeName, NodeNameSerializer};
 pub use sdp::InvalidOffer;
+pub use sessions::SessionId;
 
 /// Sessions on one node.
 const SESSIONS_MAX: usize = 10_000;
@@ -71,26 +78,6 @@ pub struct Transmit {
     pub contents: Vec<u8>,
 }
 
-/// Names a session to its client: 128 random bits.
-#[derive(Clone, Debug, Eq, PartialEq, Hash)]
-pub struct SessionId(String);
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<String> for SessionId {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-/// Names a session inside the node. Never used twice.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash, Ord, PartialOrd)]
-struct Key(u64);
-
 /// Why there is no answer to an offer.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
@@ -100,6 +87,15 @@ pub enum Refused {
     /// The node is full.
     #[error("the node has no place for more sessions")]
     Full,
+    /// The room is full.
+    #[error("the room has no place for more participants")]
+    RoomFull,
+    /// The node takes no new sessions now: it drains, or leaves.
+    #[error("the node takes no new sessions")]
+    Leaving,
+    /// Nobody is there to answer any more.
+    #[error("the node has stopped")]
+    Stopped,
     /// There is no such session, or it has ended.
     #[error("there is no such session")]
     NoSession,
@@ -121,13 +117,10 @@ pub struct WebRtc {
     template: RtcConfig,
     /// The VIP's addresses that answers tell clients.
     candidates: Vec<SocketAddr>,
-    sessions: HashMap<Key, Session>,
-    by_id: HashMap<SessionId, Key>,
-    by_ufrag: HashMap<String, Key>,
+    sessions: Sessions,
     addresses: Addresses,
     rooms: Rooms,
     timers: Timers,
-    next: u64,
     transmits: VecDeque<Transmit>,
 }
 
@@ -164,12 +157,9 @@ impl WebRtc {
             metrics,
             template,
             candidates,
-            sessions: HashMap::new(),
-            by_id: HashMap::new(),
-            by_ufrag: HashMap::new(),
+            sessions: Sessions::new(),
             addresses: Addresses::new(),
             timers: Timers::new(),
-            next: 0,
             transmits: VecDeque::new(),
         }
     }
@@ -188,18 +178,15 @@ impl WebRtc {
         if self.sessions.len() >= SESSIONS_MAX {
             return Err(Refused::Full);
         }
+        if self.rooms.is_full(&room) {
+            return Err(Refused::RoomFull);
+        }
         let credentials = self.credentials();
-        let ufrag = credentials.ufrag.clone();
+        let (id, template) = (SessionId::random(), &self.template);
         let mut session =
-            Session::new(now, &self.template, credentials, &self.candidates, room.clone());
-        let answer = session.answer(offer, || unreachable!("a first offer restarts nothing"))?;
-        let key = Key(self.next);
-        self.next += 1;
-        let id = self.random_id();
-        session.id = id.clone();
-        self.sessions.insert(key, session);
-        self.by_id.insert(id.clone(), key);
-        self.by_ufrag.insert(ufrag, key);
+            Session::new(now, id.clone(), template, credentials.clone(), &self.candidates);
+        let answer = session.answer(offer, || credentials)?;
+        let key = self.sessions.insert(session);
         self.rooms.join(&room, key, mirror);
         self.metrics.set_sessions(Kind::Ice, self.sessions.len());
         self.settle(now, key);
@@ -210,21 +197,23 @@ impl WebRtc {
     /// ufrag of this node.
     ///
     /// # Errors
-    /// [`Refused`]; the session goes on as it was.
+    /// [`Refused`]. The session goes on with the credentials it had, and with media lines as far as
+    /// the offer was right; it has ended if the WebRTC library failed.
     pub fn update(&mut self, now: Instant, id: &SessionId, offer: &str) -> Result<String, Refused> {
-        let key = *self.by_id.get(id).ok_or(Refused::NoSession)?;
+        let key = self.sessions.with_id(id).ok_or(Refused::NoSession)?;
         let credentials = self.credentials();
-        let session = self.sessions.get_mut(&key).ok_or(Refused::NoSession)?;
-        let answer = session.answer(offer, || credentials)?;
-        if let Some(ufrag) = answer.new_ufrag {
-            // The old ufrag stays until a third comes: requests that are on their way still arrive.
-            if let Some(oldest) = session.ufrag_changed(ufrag.clone()) {
-                self.by_ufrag.remove(&oldest);
+        let session = self.sessions.get_mut(key).ok_or(Refused::NoSession)?;
+        let answer = session.answer(offer, || credentials);
+        let answer = answer.map(|answer| {
+            if let Some(renamed) = answer.renamed {
+                // The old ufrag stays until a third comes, so that requests on their way still count
+                // as ours.
+                self.sessions.renamed(key, renamed.new, renamed.forgotten);
             }
-            self.by_ufrag.insert(ufrag, key);
-        }
+            answer.sdp
+        });
         self.settle(now, key);
-        Ok(answer.sdp)
+        Ok(answer?)
     }
 
     /// Ends a session at its client's wish.
@@ -232,25 +221,13 @@ impl WebRtc {
     /// # Errors
     /// [`Refused::NoSession`].
     pub fn leave(&mut self, now: Instant, id: &SessionId) -> Result<(), Refused> {
-        let key = *self.by_id.get(id).ok_or(Refused::NoSession)?;
-        if let Some(session) = self.sessions.get_mut(&key) {
+        let key = self.sessions.with_id(id).ok_or(Refused::NoSession)?;
+        if let Some(session) = self.sessions.get_mut(key) {
             session.close();
         }
         self.settle(now, key);
         self.end(now, key);
         Ok(())
-    }
-
-    /// Takes in a datagram that is not QUIC.
-    pub fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) {
-        match classify(datagram) {
-            Class::Stun => self.stun(now, path, datagram),
-            Class::Dtls | Class::Rtp | Class::Rtcp => match self.addresses.find(&path) {
-                Some(key) => self.feed(now, key, path, datagram),
-                None => self.metrics.dropped(Drop::NoSession),
-            },
-            _ => self.metrics.dropped(Drop::Unclassified),
-        }
     }
 
     /// When [`WebRtc::handle_timeout`] must be called, if nothing else happens before.
@@ -262,7 +239,7 @@ impl WebRtc {
     /// Lets sessions do what is due, and ends those whose clients are gone.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(key) = self.timers.pop_due(now) {
-            let Some(session) = self.sessions.get_mut(&key) else {
+            let Some(session) = self.sessions.get_mut(key) else {
                 continue;
             };
             if now.saturating_duration_since(session.last_check) >= CONSENT {
@@ -281,55 +258,14 @@ impl WebRtc {
         self.transmits.pop_front()
     }
 
-    fn stun(&mut self, now: Instant, path: Path, datagram: &[u8]) {
-        let Ok(message) = stun::Message::parse(datagram) else {
-            return self.metrics.dropped(Drop::Unclassified);
-        };
-        if message.class() != stun::MessageClass::Request || message.method() != stun::BINDING {
-            // An ICE-lite agent sends no requests, so nothing can be an answer to one.
-            return;
-        }
-        let Some(username) = message.ice_username() else {
-            // Whoever asks without a name wants to know whether the node is alive.
-            let contents = probe::success(&message, path.tuple.client());
-            self.transmits.extend(contents.map(|contents| Transmit { path, contents }));
-            return;
-        };
-        let key = str::from_utf8(username.server).ok().and_then(|ufrag| self.by_ufrag.get(ufrag));
-        let Some(&key) = key else {
-            match self.identity.named_by_ufrag(username.server) {
-                Named::Other => self.metrics.misrouted(Kind::Ice),
-                Named::Me | Named::Down | Named::Nobody => {
-                    self.metrics.dropped(Drop::UnknownUfrag);
-                }
-            }
-            return;
-        };
-        let Some(session) = self.sessions.get_mut(&key) else {
-            return;
-        };
-        if !session.admits(now, path) {
-            return self.metrics.dropped(Drop::TooManyAddresses);
-        }
-        session.expect_answer(&message, path);
-        self.feed(now, key, path, datagram);
-    }
-
-    fn feed(&mut self, now: Instant, key: Key, path: Path, datagram: &[u8]) {
-        if let Some(session) = self.sessions.get_mut(&key) {
-            session.receive(now, &self.candidates, path, datagram);
-            self.settle(now, key);
-        }
-    }
-
     /// Drains a session that was changed, and every session that what happens in it touches.
     fn settle(&mut self, now: Instant, key: Key) {
-        self.drain(now, Some(key), vec![key]);
+        self.drain(now, Some(key), BTreeSet::from([key]));
     }
 
-    fn drain(&mut self, now: Instant, mut changed: Option<Key>, mut touched: Vec<Key>) {
-        while let Some(key) = touched.pop() {
-            let Some(session) = self.sessions.get_mut(&key) else {
+    fn drain(&mut self, now: Instant, mut changed: Option<Key>, mut touched: BTreeSet<Key>) {
+        while let Some(key) = touched.pop_first() {
+            let Some(session) = self.sessions.get_mut(key) else {
                 continue;
             };
             // What others wrote into a session leaves at its next timeout, which is now.
@@ -347,7 +283,7 @@ impl WebRtc {
                         self.rooms.media(now, key, &change, &mut self.sessions, &mut touched);
                     }
                     Event::Packet(packet) => {
-                        self.rooms.packet(key, &packet, &mut self.sessions, &mut touched);
+                        self.rooms.packet(now, key, &packet, &mut self.sessions, &mut touched);
                     }
                     Event::Keyframe(mid) => {
                         self.rooms.keyframe(now, key, mid, &mut self.sessions, &mut touched);
@@ -360,32 +296,14 @@ impl WebRtc {
         }
     }
 
-    /// A request was answered with success, so its sender knows the session's password.
-    fn proved(&mut self, now: Instant, key: Key, path: Path, nominated: bool) {
-        if self.addresses.prove(now, path, key) == Proof::Contended {
-            // It may still not own the address: the session that does keeps it, and media of this
-            // one is not sent there either.
-            return self.metrics.dropped(Drop::Contended);
-        }
-        if let Some(session) = self.sessions.get_mut(&key)
-            && session.proved(now, path, nominated)
-        {
-            self.metrics.migrated(Kind::Ice);
-        }
-    }
-
     fn end(&mut self, now: Instant, key: Key) {
-        let Some(session) = self.sessions.remove(&key) else {
+        if self.sessions.remove(key).is_none() {
             return;
-        };
-        self.by_id.remove(&session.id);
-        for ufrag in session.ufrags() {
-            self.by_ufrag.remove(ufrag);
         }
         self.addresses.forget(key);
         self.timers.clear(key);
-        let mut touched = Vec::new();
-        self.rooms.leave(now, session.room(), key, &mut self.sessions, &mut touched);
+        let mut touched = BTreeSet::new();
+        self.rooms.leave(now, key, &mut self.sessions, &mut touched);
         self.metrics.set_sessions(Kind::Ice, self.sessions.len());
         self.drain(now, None, touched);
     }
@@ -393,11 +311,5 @@ impl WebRtc {
     fn credentials(&self) -> IceCreds {
         let (ufrag, pass) = self.identity.issue_credentials();
         IceCreds { ufrag, pass }
-    }
-
-    fn random_id(&self) -> SessionId {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).expect("the system has random bytes");
-        SessionId(HEXLOWER.encode(&bytes))
     }
 }

@@ -1,5 +1,8 @@
 //! `onevip sfu`: a node in the foreground, with its fleet file and its signals.
 
+mod loaded;
+mod restart;
+
 use std::{
     io,
     net::SocketAddr,
@@ -24,9 +27,11 @@ use crate::{
     config::Config,
     identity::{Identity, NotInFleet},
     node::{Node, Setup},
-    quic::{Certificate, FleetKeys},
+    quic::{Certificate, FleetKeys, KEY_LEN},
     tunnel::Socket,
 };
+use loaded::{Loaded, certificate, lacks_keys};
+use restart::needs_restart;
 
 /// How often the fleet file is looked at.
 const POLL: Duration = Duration::from_millis(250);
@@ -74,35 +79,26 @@ impl ServiceError {
 }
 
 /// A configuration, the fleet it names and the node's place in it, and what seems odd about them.
+/// Certificate and key are read, too, and must fit.
 ///
 /// # Errors
 /// One sentence naming the file and the key at fault.
 pub fn load(file: &Path) -> Result<(Config, FleetFile, Identity, Vec<Warning>), ServiceError> {
-    let config = Config::read(file)?;
-    let (fleet_file, fleet, mut warnings) = FleetFile::open(&config.fleet.path)?;
-    let identity = Identity::new(&config.name, fleet, config.config_id())
-        .map_err(|problem| ServiceError::Fleet { file: config.fleet.path.clone(), problem })?;
-    if config.keys.reset.is_none() || config.keys.token.is_none() {
-        warnings.push(Warning(
-            "[keys] reset and token are not both set: this node makes up its own, so no other node \
-             can end its clients' connections if it goes down"
-                .to_owned(),
-        ));
-    }
+    let Loaded { config, fleet_file, identity, mut warnings, .. } = Loaded::read(file)?;
+    warnings.extend(lacks_keys(&config));
     Ok((config, fleet_file, identity, warnings))
 }
 
-/// Runs until SIGTERM or SIGINT, and then for `[admin] drain` longer.
+/// Runs until SIGTERM or SIGINT, and then for `[admin] drain` longer, unless there is another.
 ///
 /// # Errors
 /// [`ServiceError`].
 pub async fn run(file: &Path) -> Result<(), ServiceError> {
-    let (config, fleet_file, identity, warnings) = load(file)?;
-    for warning in warnings {
-        warn!("{}: {warning}", file.display());
-    }
+    let Loaded { config, fleet_file, identity, certificate, warnings } = Loaded::read(file)?;
+    warn_about(file, lacks_keys(&config));
+    warn_about(fleet_file.path(), warnings);
     let identity = Arc::new(identity);
-    let node = start(file, &config, identity.clone()).await?;
+    let node = start(file, &config, identity.clone(), certificate).await?;
     info!(
         name = config.name,
         tunnel = ?config.tunnel.as_ref().map(|tunnel| tunnel.listen),
@@ -111,13 +107,20 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
         admin = %node.admin(),
         "serving"
     );
-    serve(file, config, fleet_file, &identity, node).await
+    Service { file: file.to_owned(), config, fleet_file, identity, node }.serve().await
+}
+
+fn warn_about(file: &Path, warnings: impl IntoIterator<Item = Warning>) {
+    for warning in warnings {
+        warn!("{}: {warning}", file.display());
+    }
 }
 
 async fn start(
     file: &Path,
     config: &Config,
     identity: Arc<Identity>,
+    certificate: Option<Certificate>,
 ) -> Result<Node, ServiceError> {
     let unusable = |key, address| {
         move |source| ServiceError::Address { file: file.to_owned(), key, address, source }
@@ -132,14 +135,8 @@ async fn start(
         sockets.push(socket.map_err(unusable("udp.listen", udp.listen))?);
     }
     let (signalling, admin) = (config.signalling.listen, config.admin.listen);
-    let certificate = match (&config.webtransport.certificate, &config.webtransport.key) {
-        (Some(certificate), Some(key)) => {
-            Some(Certificate::read(certificate, key).map_err(ServiceError::Certificate)?)
-        }
-        _ => None,
-    };
     let random = || {
-        let mut key = [0; crate::quic::KEY_LEN];
+        let mut key = [0; KEY_LEN];
         getrandom::fill(&mut key).expect("the system has random bytes");
         key
     };
@@ -161,64 +158,125 @@ async fn start(
     .map_err(ServiceError::Certificate)
 }
 
-async fn serve(
-    file: &Path,
-    mut config: Config,
-    mut fleet_file: FleetFile,
-    identity: &Identity,
-    mut node: Node,
-) -> Result<(), ServiceError> {
-    let mut reload = listen(SignalKind::hangup())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut poll = time::interval(POLL);
-    loop {
-        tokio::select! {
-            _ = poll.tick() => {
-                if let Some(changed) = fleet_file.poll() {
-                    apply(identity, &fleet_file, changed);
+struct Service {
+    file: PathBuf,
+    config: Config,
+    fleet_file: FleetFile,
+    identity: Arc<Identity>,
+    node: Node,
+}
+
+impl Service {
+    async fn serve(mut self) -> Result<(), ServiceError> {
+        let mut signals = Signals::new()?;
+        self.follow(&mut signals, std::future::pending()).await?;
+        self.node.leave();
+        let drain = self.config.admin.drain;
+        info!(?drain, "leaving");
+        self.follow(&mut signals, time::sleep(drain)).await?;
+        self.node.stop().await;
+        Ok(())
+    }
+
+    /// Follows the fleet, and reloads when told to, until a signal to end, or until `over`.
+    async fn follow(
+        &mut self,
+        signals: &mut Signals,
+        over: impl Future<Output = ()>,
+    ) -> Result<(), ServiceError> {
+        let mut poll = time::interval(POLL);
+        let mut over = std::pin::pin!(over);
+        loop {
+            tokio::select! {
+                _ = poll.tick() => {
+                    if let Some(changed) = self.fleet_file.poll() {
+                        self.apply(changed);
+                    }
                 }
-            }
-            _ = reload.recv() => {
-                match Config::read(file) {
-                    Ok(new) => config.admin.drain = new.admin.drain,
-                    Err(problem) => error!("{problem}; the configuration in use is kept"),
+                _ = signals.reload.recv() => self.reload(),
+                _ = signals.terminate.recv() => return Ok(()),
+                _ = signals.interrupt.recv() => return Ok(()),
+                () = &mut over => return Ok(()),
+                () = self.node.failed() => {
+                    return Err(ServiceError::Running("a part of the node has ended".to_owned()));
                 }
-                let changed = fleet_file.reread();
-                apply(identity, &fleet_file, changed);
-            }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            () = node.failed() => {
-                return Err(ServiceError::Running("a part of the node has ended".to_owned()));
             }
         }
     }
-    node.leave();
-    info!(drain = ?config.admin.drain, "leaving");
-    time::sleep(config.admin.drain).await;
-    node.stop().await;
-    Ok(())
-}
 
-/// A fleet that is wrong in any way changes nothing.
-fn apply(
-    identity: &Identity,
-    fleet_file: &FleetFile,
-    changed: Result<(Fleet, Vec<Warning>), FileError>,
-) {
-    let file = fleet_file.path().display();
-    match changed {
-        Err(problem) => error!("{problem}; the fleet in use is kept"),
-        Ok((fleet, _)) => match identity.apply(fleet) {
-            Ok(()) => info!("{file}: applied"),
-            Err(problem) => error!("{file}: {problem}; the fleet in use is kept"),
-        },
+    /// A fleet that is wrong in any way changes nothing.
+    fn apply(&self, changed: Result<(Fleet, Vec<Warning>), FileError>) {
+        let (fleet, warnings) = match changed {
+            Ok(read) => read,
+            Err(problem) => return error!("{problem}; the fleet in use is kept"),
+        };
+        let file = self.fleet_file.path();
+        match self.identity.apply(fleet) {
+            Ok(()) => {
+                warn_about(file, warnings);
+                info!("{}: applied", file.display());
+            }
+            Err(problem) => error!("{}: {problem}; the fleet in use is kept", file.display()),
+        }
+    }
+
+    /// SIGHUP: takes over what can change while running, and says what cannot.
+    fn reload(&mut self) {
+        let new = match Config::read(&self.file) {
+            Ok(new) => new,
+            Err(problem) => return error!("{problem}; the configuration in use is kept"),
+        };
+        for key in needs_restart(&self.config, &new) {
+            warn!("{}: {key} has changed, which takes a restart", self.file.display());
+        }
+        self.config.admin.drain = new.admin.drain;
+        if let (Some(tunnel), Some(new)) = (&mut self.config.tunnel, &new.tunnel) {
+            self.node.set_lbs(&new.lbs);
+            tunnel.lbs.clone_from(&new.lbs);
+        }
+        // Read even if they have the same names: that is how certificates are renewed.
+        if self.config.webtransport.certificate.is_some() {
+            let shown = certificate(&new).and_then(|certificate| match certificate {
+                Some(certificate) => {
+                    self.node.set_certificate(&certificate).map_err(ServiceError::Certificate)
+                }
+                None => Ok(()),
+            });
+            match shown {
+                Ok(()) => {}
+                Err(problem) => error!("{problem}; the certificate in use is kept"),
+            }
+        }
+        let changed = if new.fleet.path == self.config.fleet.path {
+            self.fleet_file.reread()
+        } else {
+            FleetFile::open(&new.fleet.path).map(|(fleet_file, fleet, warnings)| {
+                self.config.fleet.path = new.fleet.path;
+                self.fleet_file = fleet_file;
+                (fleet, warnings)
+            })
+        };
+        self.apply(changed);
     }
 }
 
-fn listen(kind: SignalKind) -> Result<Signal, ServiceError> {
-    signal(kind).map_err(|problem| {
-        ServiceError::Running(format!("signals cannot be listened for: {problem}"))
-    })
+struct Signals {
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, ServiceError> {
+        let listen = |kind| {
+            signal(kind).map_err(|problem| {
+                ServiceError::Running(format!("signals cannot be listened for: {problem}"))
+            })
+        };
+        Ok(Self {
+            reload: listen(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
 }

@@ -32,11 +32,12 @@ use std::{
     net::SocketAddr,
     num::NonZeroUsize,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use lru::LruCache;
 use quinn_udp::{Transmit, UdpSocketState};
@@ -74,7 +75,7 @@ enum Framing {
     /// A header in front of each datagram.
     Tunnel {
         /// Who may say whose a datagram is.
-        lbs: Vec<IpNet>,
+        lbs: ArcSwap<Vec<IpNet>>,
         /// Where the LB of a client's newest datagram is. A client's former addresses stay for as
         /// long as there is room: quinn challenges the path it leaves, too.
         routes: Mutex<LruCache<FiveTuple, SocketAddr, RandomState>>,
@@ -126,6 +127,7 @@ impl Socket {
     /// Those of the system, most likely that the address is in use.
     pub fn tunnel(address: SocketAddr, lbs: Vec<IpNet>) -> io::Result<Self> {
         let routes = LruCache::with_hasher(ROUTES_MAX, RandomState::new());
+        let lbs = ArcSwap::from_pointee(lbs);
         Self::open(address, Framing::Tunnel { lbs, routes: Mutex::new(routes) })
     }
 
@@ -163,6 +165,19 @@ impl Socket {
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Whether LBs send to it, rather than clients.
+    #[must_use]
+    pub const fn is_tunnel(&self) -> bool {
+        matches!(self.framing, Framing::Tunnel { .. })
+    }
+
+    /// Listens to other LBs from now on. A plain socket has none.
+    pub fn set_lbs(&self, lbs: Vec<IpNet>) {
+        if let Framing::Tunnel { lbs: listed, .. } = &self.framing {
+            listed.store(Arc::new(lbs));
+        }
     }
 
     /// Sends nothing any more: a node that has ended says no last words through the endpoints that
@@ -217,7 +232,7 @@ impl Socket {
         };
         let lb = routes.lock().unwrap_or_else(PoisonError::into_inner).peek(tuple).copied();
         let Some(lb) = lb else {
-            Counters::add(&self.counters.no_route, 1);
+            self.no_route(segments(contents, segment));
             return Ok(());
         };
         let header = tunnel::encode(tuple);
@@ -237,16 +252,22 @@ impl Socket {
         })
     }
 
+    /// Datagrams for a client that has sent nothing, or too long ago.
+    fn no_route(&self, count: u64) {
+        Counters::add(&self.counters.no_route, count);
+    }
+
     fn transmit(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         if self.muted.load(Ordering::Relaxed) {
             return Ok(());
         }
+        let count = segments(transmit.contents, transmit.segment_size);
         let sent =
             self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), transmit));
         match sent {
-            Ok(()) => Counters::add(&self.counters.sent, 1),
+            Ok(()) => Counters::add(&self.counters.sent, count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
-            Err(_) => Counters::add(&self.counters.send_failed, 1),
+            Err(_) => Counters::add(&self.counters.send_failed, count),
         }
         Ok(())
     }
@@ -263,7 +284,7 @@ impl Socket {
         let Framing::Tunnel { lbs, routes } = &self.framing else {
             return Some(Datagram { tuple: FiveTuple::new(peer, destination), payload: datagram });
         };
-        if !lbs.iter().any(|net| net.contains(&peer.ip())) {
+        if !lbs.load().iter().any(|net| net.contains(&peer.ip())) {
             Counters::add(&self.counters.unknown_lb, 1);
             return None;
         }
@@ -273,5 +294,42 @@ impl Socket {
         };
         routes.lock().unwrap_or_else(PoisonError::into_inner).put(tuple, peer);
         Some(Datagram { tuple, payload })
+    }
+}
+
+/// Datagrams in a train.
+fn segments(contents: &[u8], segment: Option<usize>) -> u64 {
+    segment.map_or(1, |segment| contents.len().div_ceil(segment.max(1)) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_train_counts_as_many_datagrams_as_it_has() {
+        let cases =
+            [(0, None, 1), (3_000, None, 1), (3_000, Some(1_000), 3), (3_001, Some(1_000), 4)];
+        for (len, segment, expected) in cases {
+            assert_eq!(segments(&vec![0; len], segment), expected, "{len} by {segment:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_quinn_sends_to_a_client_that_is_not_known_is_counted() {
+        use quinn::AsyncUdpSocket;
+
+        let socket = Socket::plain(([127, 0, 0, 1], 0).into()).expect("a port is free");
+        let socket = Arc::new(socket);
+        let train = Transmit {
+            destination: ([198, 51, 100, 7], 5000).into(),
+            ecn: None,
+            contents: &[0; 2_500],
+            segment_size: Some(1_000),
+            src_ip: None,
+        };
+        QuicSocket::new(socket.clone()).try_send(&train).expect("it is dropped");
+        let counted: Vec<_> = socket.counters().iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [("no_route", 3)]);
     }
 }

@@ -5,35 +5,45 @@
 //! | `/rooms/<room>` | a room: what one participant sends reaches the others |
 //! | `/echo` | a mirror: what a client sends comes back, with this node's name in front |
 
+mod copies;
 mod echo;
 mod room;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use quinn::{Endpoint, Incoming};
+use quinn::{Connection, Endpoint, Incoming};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{self, timeout},
 };
-use tracing::debug;
 use web_transport_quinn::{Request, Session, http::StatusCode};
 
 use crate::{
     identity::{Identity, Named},
-    metrics::{Kind, Metrics},
+    metrics::{Drop, Kind, Metrics},
     room_name::RoomName,
 };
 
 pub use echo::Echoed;
 pub use room::{PARTICIPANT_LEN, Rooms};
 
-/// Handshakes at a time, each of which costs some 44 KiB; above that, clients are asked to prove
-/// their address first.
-const HANDSHAKES_MAX: usize = 512;
+/// Sessions on one node.
+const SESSIONS_MAX: usize = 10_000;
 
-/// How long a handshake, and then the request for a session, may take.
+/// Handshakes at a time, each of which costs some 44 KiB. Above that, clients are asked to prove
+/// their address first, and those that have done so find some places more: made-up addresses do not
+/// keep real ones out.
+const HANDSHAKES_MAX: usize = 384;
+const HANDSHAKES_VALIDATED_MAX: usize = 128;
+
+/// How long a handshake may take: several round trips, some of them lost.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long the request for a session, which a client sends right behind, may take.
+const REQUEST: Duration = Duration::from_secs(3);
 
 /// How often a session's address is compared with what it was: quinn tells of no migration.
 const ADDRESS_CHECK: Duration = Duration::from_millis(100);
@@ -44,15 +54,44 @@ pub struct Server {
     identity: Arc<Identity>,
     metrics: Arc<Metrics>,
     rooms: Rooms,
-    handshakes: Arc<Semaphore>,
+    handshakes: Handshakes,
+    places: Arc<Semaphore>,
+}
+
+/// Places for handshakes.
+#[derive(Clone)]
+struct Handshakes {
+    anybody: Arc<Semaphore>,
+    validated: Arc<Semaphore>,
+}
+
+impl Handshakes {
+    fn new(anybody: usize, validated: usize) -> Self {
+        let places = |places| Arc::new(Semaphore::new(places));
+        Self { anybody: places(anybody), validated: places(validated) }
+    }
+
+    fn take(&self, is_validated: bool) -> Option<OwnedSemaphorePermit> {
+        let anybody = self.anybody.clone().try_acquire_owned().ok();
+        anybody.or_else(|| is_validated.then(|| self.validated.clone().try_acquire_owned().ok())?)
+    }
 }
 
 impl Server {
     /// A server without sessions.
     #[must_use]
     pub fn new(identity: Arc<Identity>, metrics: Arc<Metrics>) -> Self {
-        let rooms = Rooms::new(metrics.clone());
-        Self { identity, metrics, rooms, handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)) }
+        Self::with_places(identity, metrics, SESSIONS_MAX)
+    }
+
+    fn with_places(identity: Arc<Identity>, metrics: Arc<Metrics>, sessions: usize) -> Self {
+        Self {
+            rooms: Rooms::new(metrics.clone()),
+            identity,
+            metrics,
+            handshakes: Handshakes::new(HANDSHAKES_MAX, HANDSHAKES_VALIDATED_MAX),
+            places: Arc::new(Semaphore::new(sessions)),
+        }
     }
 
     /// Accepts connections until the endpoint is closed. Dropped, it takes its sessions with it.
@@ -70,36 +109,54 @@ impl Server {
         if self.identity.named_by_cid(&incoming.orig_dst_cid()) == Named::Other {
             return incoming.ignore();
         }
-        let Ok(handshake) = self.handshakes.clone().try_acquire_owned() else {
-            if let Err(refused) = incoming.retry() {
+        let is_validated = incoming.remote_address_validated();
+        let Some(handshake) = self.handshakes.take(is_validated) else {
+            if is_validated {
+                self.metrics.dropped(Drop::HandshakesFull);
+                incoming.refuse();
+            } else if let Err(refused) = incoming.retry() {
                 refused.into_incoming().ignore();
             }
             return;
         };
         let server = self.clone();
         sessions.spawn(async move {
-            let session = timeout(HANDSHAKE, server.open(incoming)).await;
+            let opened = server.open(incoming).await;
             drop(handshake);
-            match session {
-                Ok(Some((session, place))) => server.serve(session, place).await,
-                Ok(None) => {}
-                Err(_) => debug!("a handshake took too long"),
+            if let Some((session, place, _taken)) = opened {
+                server.serve(session, place).await;
             }
         });
     }
 
-    /// The handshake, and what the client asks for.
-    async fn open(&self, incoming: Incoming) -> Option<(Session, Place)> {
-        let connection = incoming.accept().ok()?.await.ok()?;
-        let request = Request::accept(connection).await.ok()?;
+    /// The handshake, and what the client asks for, with a place among the sessions.
+    async fn open(&self, incoming: Incoming) -> Option<(Session, Place, OwnedSemaphorePermit)> {
+        let connection = self.in_time(HANDSHAKE, incoming.accept().ok()?).await?;
+        let request = self.in_time(REQUEST, Request::accept(connection)).await?;
         let Some(place) = Place::of(request.url.path()) else {
-            let connection = request.conn().clone();
-            let _gone = request.reject(StatusCode::NOT_FOUND).await;
-            // Dropped at once, the answer would be cut off.
-            let _closed = timeout(Duration::from_secs(1), connection.closed()).await;
-            return None;
+            return refuse(request, StatusCode::NOT_FOUND).await;
         };
-        Some((request.ok().await.ok()?, place))
+        let Ok(taken) = self.places.clone().try_acquire_owned() else {
+            self.metrics.dropped(Drop::SessionsFull);
+            return refuse(request, StatusCode::SERVICE_UNAVAILABLE).await;
+        };
+        let session = self.in_time(REQUEST, request.ok()).await?;
+        Some((session, place, taken))
+    }
+
+    /// What succeeds in time; what does not is counted.
+    async fn in_time<T, E>(
+        &self,
+        limit: Duration,
+        step: impl IntoFuture<Output = Result<T, E>>,
+    ) -> Option<T> {
+        match timeout(limit, step.into_future()).await {
+            Ok(done) => done.ok(),
+            Err(_) => {
+                self.metrics.dropped(Drop::HandshakeTimeout);
+                None
+            }
+        }
     }
 
     async fn serve(&self, session: Session, place: Place) {
@@ -117,6 +174,14 @@ impl Server {
         }
         self.metrics.session(Kind::Quic, false);
     }
+}
+
+/// Answers a request with an error. Dropped at once, the answer would be cut off.
+async fn refuse<T>(request: Request, status: StatusCode) -> Option<T> {
+    let connection: Connection = request.conn().clone();
+    let _gone = timeout(REQUEST, request.reject(status)).await;
+    let _closed = timeout(Duration::from_secs(1), connection.closed()).await;
+    None
 }
 
 /// What a path stands for.

@@ -68,3 +68,95 @@ fn a_node_serves_by_itself_leaves_on_sigterm_and_ends_with_0() {
     eventually("it is not ready", || ready(503));
     assert_eq!(node.wait(), 0);
 }
+
+/// A node's files: a fleet of one, and its configuration with `more` in it.
+struct World {
+    folder: Folder,
+    config: String,
+    admin: SocketAddr,
+    tunnel: SocketAddr,
+}
+
+impl World {
+    fn new(more: &str) -> Self {
+        let folder = Folder::new();
+        let address = || SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let (tunnel, signalling, admin) = (address(), address(), address());
+        folder.write("fleet.toml", &Self::fleet(""));
+        let config = folder.write(
+            "sfu.toml",
+            &format!(
+                "name = \"sfu-a\"\n[fleet]\npath = \"fleet.toml\"\n\
+                 [tunnel]\nlisten = \"{tunnel}\"\nlbs = [\"127.0.0.2/32\"]\n\
+                 [ice]\ncandidates = [\"203.0.113.1:4433\"]\n\
+                 [signalling]\nlisten = \"{signalling}\"\n[admin]\nlisten = \"{admin}\"\n{more}"
+            ),
+        );
+        Self { folder, config, admin, tunnel }
+    }
+
+    fn fleet(more: &str) -> String {
+        format!(
+            "hash_key = \"00112233445566778899aabbccddeeff\"\n[[routing]]\nconfig = 0\n[[node]]\n\
+             id = \"sfu-a\"\nserver_id = \"0000000a\"\naddress = \"10.0.0.1:7001\"\n{more}"
+        )
+    }
+
+    fn change(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("it is there");
+        assert!(text.contains(from), "{text}");
+        self.folder.write("sfu.toml", &text.replace(from, to));
+    }
+
+    fn start(&self) -> Running {
+        let node = Running::start(&["sfu", "--config", &self.config], &self.folder.path("log"));
+        eventually("the node is ready", || {
+            get(self.admin, "/readyz").is_some_and(|(status, _)| status == 200)
+        });
+        node
+    }
+}
+
+#[test]
+fn a_reload_applies_what_it_can_and_names_what_takes_a_restart() {
+    let world = World::new("");
+    let mut node = world.start();
+    let probe = || {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(50))).expect("set");
+        let tuple = wire::FiveTuple::new(
+            kit::address("198.51.100.7:5000"),
+            kit::address("203.0.113.1:4433"),
+        );
+        let ask = kit::Stun::request([9; 12]).fingerprint().bytes();
+        socket.send_to(&kit::tunnelled(&tuple, &ask), world.tunnel).expect("sent");
+        socket.recv(&mut [0; 500]).is_ok()
+    };
+    assert!(!probe(), "127.0.0.1 is no LB");
+    world.change("127.0.0.2/32", "127.0.0.0/8");
+    world.change("203.0.113.1", "203.0.113.2");
+    world.folder.write("fleet.toml", &World::fleet("[[routing]]\nconfig = 1\nnonce_len = 8\n"));
+    node.signal("HUP");
+    eventually("the LBs are others", probe);
+    let said = "sfu.toml: ice.candidates has changed, which takes a restart";
+    eventually("it is said", || node.log().contains(said));
+    let said = "fleet.toml: routing configurations have IDs of";
+    eventually("what is odd about the fleet is said", || node.log().contains(said));
+    assert!(!node.has_ended());
+}
+
+#[test]
+fn while_it_leaves_a_node_follows_the_fleet_and_a_second_signal_ends_it() {
+    let world = World::new("drain = \"1h\"\n");
+    let mut node = world.start();
+    node.signal("TERM");
+    eventually("it leaves", || get(world.admin, "/readyz").is_some_and(|(have, _)| have == 503));
+    world.folder.write("fleet.toml", &World::fleet("state = \"draining\"\n"));
+    eventually("the fleet is followed", || node.log().contains("fleet.toml: applied"));
+    world.folder.write("fleet.toml", &World::fleet("").replace("0000000a", "0000000b"));
+    eventually("another server ID is refused", || {
+        node.log().contains("the server ID would be 0000000b instead of 0000000a")
+    });
+    node.signal("TERM");
+    assert_eq!(node.wait(), 0);
+}

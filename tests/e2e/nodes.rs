@@ -6,7 +6,10 @@ use std::{
 };
 
 use control::fleet::State;
-use demo::client::{WebTransportClient, client_endpoint, webtransport_offer};
+use demo::client::{
+    WebRtcClient, WebRtcOptions, WebTransportClient, WebTransportOptions, client_endpoint,
+    webtransport_offer,
+};
 use sfu::metrics::Kind;
 use tokio::{net::UdpSocket, time::timeout};
 use wire::{FiveTuple, tunnel};
@@ -18,6 +21,8 @@ async fn draining_keeps_sessions_and_takes_none_but_by_name() {
     let mut system = system().await;
     let webrtc = pair(&system, 0, 1).await;
     let webtransport = mirrored(&system, 0, 7).await;
+    let signalling = system.node(0).expect("runs").signalling();
+    let mut offer = webtransport_offer(signalling, "r").await.expect("the node answers");
     system.set_state(0, State::Draining).expect("a valid fleet");
     let drained = Instant::now();
     assert!(both_ways(&webrtc, drained).await);
@@ -28,14 +33,23 @@ async fn draining_keeps_sessions_and_takes_none_but_by_name() {
     stayed_at(&system, webtransport.log(), 0);
 
     // A name still reaches it: a client that was sent there just before.
-    let by_name = mirrored(&system, 0, 8).await;
+    let options = WebTransportOptions { number: 8, post_quantum: true };
+    let by_name = WebTransportClient::connect(system.vip(), &offer, options).await;
+    let by_name = by_name.expect("the handshake succeeds");
+    assert!(echoes(&by_name).await);
     stayed_at(&system, by_name.log(), 0);
+
+    // Its sessions may restart ICE and leave, while new ones are told to go elsewhere.
+    webrtc[1].restart_ice().await.expect("the node answers");
+    let refused = webtransport_offer(signalling, "r").await.map(drop).expect_err("it drains");
+    assert!(refused.to_string().contains("503"), "{refused}");
+    let options = WebRtcOptions::new(9);
+    let joined = WebRtcClient::join(signalling, system.vip(), "r", options).await.map(drop);
+    let refused = joined.expect_err("it drains").to_string();
+    assert!(refused.contains("503") && refused.contains("takes no new sessions"), "{refused}");
 
     // What names nobody goes to the others, however often it is tried.
     let endpoint = client_endpoint(system.vip()).expect("a port is free");
-    let mut offer = webtransport_offer(system.node(0).expect("runs").signalling(), "r")
-        .await
-        .expect("the node answers");
     offer.host = "nobody.example.test".to_owned();
     let before = system.node(0).expect("runs").metrics().sessions_count(Kind::Quic);
     for _ in 0..12 {

@@ -45,7 +45,8 @@ impl Certificate {
     /// One from PEM files.
     ///
     /// # Errors
-    /// A file that cannot be read, or holds none, each naming the file.
+    /// A file that cannot be read, or holds none, and a key that is not the certificate's, each
+    /// naming the file.
     pub fn read(certificate: &Path, key: &Path) -> io::Result<Self> {
         let problem = |file: &Path, error: &dyn std::fmt::Display| {
             io::Error::other(format!("{}: {error}", file.display()))
@@ -57,9 +58,14 @@ impl Certificate {
         if chain.is_empty() {
             return Err(problem(certificate, &"there is no certificate in it"));
         }
-        let key =
+        let own =
             PrivateKeyDer::from_pem_slice(&pem(key)?).map_err(|error| problem(key, &error))?;
-        Ok(Self { chain, key })
+        let read = Self { chain, key: own };
+        let shown = certificate.display();
+        super::check(&read).map_err(|error| {
+            problem(key, &format_args!("it cannot be used with {shown}: {error}"))
+        })?;
+        Ok(read)
     }
 
     /// The certificates, the node's own first.
@@ -77,5 +83,51 @@ impl Certificate {
 
     pub(super) fn key(&self) -> PrivateKeyDer<'static> {
         self.key.clone_key()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A certificate and its key, as PEM.
+    pub(crate) fn made() -> (String, String) {
+        let pem = |label: &str, der: &[u8]| {
+            let body = data_encoding::BASE64.encode(der);
+            format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+        };
+        let made = Certificate::self_signed().expect("made");
+        (pem("CERTIFICATE", &made.chain[0]), pem("PRIVATE KEY", made.key.secret_der()))
+    }
+
+    /// A certificate and a key that need not be its own, as PEM files.
+    fn read(certificate: &str, key: &str) -> Result<Certificate, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (certificate_file, key_file) =
+            (folder.path().join("c.pem"), folder.path().join("k.pem"));
+        fs::write(&certificate_file, certificate).expect("written");
+        fs::write(&key_file, key).expect("written");
+        let read = Certificate::read(&certificate_file, &key_file);
+        read.map_err(|problem| {
+            problem.to_string().replace(&folder.path().display().to_string(), "")
+        })
+    }
+
+    #[test]
+    fn a_certificate_is_read_with_its_own_key_and_refused_with_anything_else() {
+        let ((certificate, key), (_, other)) = (made(), made());
+        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
+        assert!(read(&certificate, &key).is_ok());
+        let cases = [
+            ("another's key", read(&certificate, &other), "/k.pem: it cannot be used with "),
+            ("no key", read(&certificate, &certificate), "/k.pem: "),
+            ("no certificate", read(&key, &key), "/c.pem: there is no certificate in it"),
+            ("another kind of text", read(&garbage, &key), "/k.pem: it cannot be used with "),
+            ("half a file", read(&certificate[..40], &key), "/c.pem: "),
+        ];
+        for (what, read, expected) in cases {
+            let problem = read.expect_err(what);
+            assert!(problem.starts_with(expected), "{what}: {problem}");
+        }
     }
 }

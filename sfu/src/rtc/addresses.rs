@@ -69,3 +69,53 @@ impl Addresses {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtc::tests::path;
+
+    #[test]
+    fn a_path_is_guarded_for_its_session_until_its_proofs_stop() {
+        let (mut addresses, start) = (Addresses::new(), Instant::now());
+        let (mine, yours) = (Key(1), Key(2));
+        assert_eq!(addresses.find(&path(1)), None);
+        assert_eq!(addresses.prove(start, path(1), mine), Proof::Accepted);
+        assert_eq!(addresses.prove(start, path(1), yours), Proof::Contended);
+        let renewed = start + GUARD - Duration::from_nanos(1);
+        assert_eq!(addresses.prove(renewed, path(1), mine), Proof::Accepted);
+        let still = renewed + GUARD - Duration::from_nanos(1);
+        assert_eq!(addresses.prove(still, path(1), yours), Proof::Contended);
+        assert_eq!(addresses.find(&path(1)), Some(mine));
+        assert_eq!(addresses.prove(renewed + GUARD, path(1), yours), Proof::Accepted);
+        assert_eq!(addresses.find(&path(1)), Some(yours));
+    }
+
+    #[test]
+    fn the_paths_of_a_session_that_ended_are_free_at_once() {
+        let (mut addresses, now) = (Addresses::new(), Instant::now());
+        for port in 0..4 {
+            addresses.prove(now, path(port), Key(u64::from(port % 2)));
+        }
+        addresses.forget(Key(0));
+        let found: Vec<_> = (0..4).map(|port| addresses.find(&path(port))).collect();
+        assert_eq!(found, [None, Some(Key(1)), None, Some(Key(1))]);
+        assert_eq!(addresses.prove(now, path(0), Key(1)), Proof::Accepted);
+    }
+
+    #[test]
+    fn the_longest_unproved_path_makes_room() {
+        let (mut addresses, now) = (Addresses::new(), Instant::now());
+        let mut other = path(0);
+        other.socket = 1;
+        addresses.prove(now, other, Key(0));
+        for port in 0..u16::MAX {
+            addresses.prove(now, path(port), Key(1));
+        }
+        assert_eq!(addresses.prove(now, path(0), Key(1)), Proof::Accepted);
+        assert_eq!(addresses.find(&other), Some(Key(0)), "there is just room for all");
+        addresses.prove(now, path(u16::MAX), Key(2));
+        assert_eq!(addresses.find(&other), None);
+        assert_eq!(addresses.find(&path(0)), Some(Key(1)));
+    }
+}

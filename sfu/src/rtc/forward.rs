@@ -1,11 +1,12 @@
 use std::{collections::HashMap, time::Instant};
 
 use str0m::{
+    Rtc,
     media::{Mid, Pt},
-    rtp::{ExtensionValues, RtpPacket, RtpWrite, SeqNo, Ssrc},
+    rtp::{ExtensionValues, RtpWrite, SeqNo, Ssrc},
 };
 
-use super::{extension::NodeName, session::Session};
+use super::{event::Incoming, extension::NodeName, session::Session};
 
 /// Longest RTP payload that is passed on, in bytes. With the header, the extensions and the SRTP
 /// tag it still fits in a tunnel datagram; far longer ones make str0m panic.
@@ -36,6 +37,17 @@ struct Last {
     at: Instant,
 }
 
+/// A packet's place in a stream.
+struct Place {
+    source: Ssrc,
+    sequence: u64,
+    timestamp: u32,
+    /// When it arrived.
+    at: Instant,
+    /// Ticks of `timestamp` in a second.
+    clock_rate: u32,
+}
+
 /// Whether a packet was passed on, and if not, whether the publisher or the network is to blame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Passed {
@@ -43,6 +55,8 @@ pub(super) enum Passed {
     /// The subscriber is not ready for it, or cannot decode it, or it is from before a change.
     Not,
     TooLong,
+    /// The subscriber's session is over.
+    Over,
 }
 
 impl Forward {
@@ -58,23 +72,24 @@ impl Forward {
         }
     }
 
-    pub(super) const fn slot(&self) -> Mid {
-        self.slot
-    }
-
     /// Writes a packet into the subscriber's slot.
     pub(super) fn pass(
         &mut self,
-        packet: &RtpPacket,
-        params: &str0m::format::PayloadParams,
+        incoming: &Incoming,
         subscriber: &mut Session,
         node: &NodeName,
     ) -> Passed {
-        // What is written before the transport is up is queued without bound, and what is written
-        // to a line that does not send is sent all the same.
-        let rtc = &mut subscriber.rtc;
-        let sending = rtc.media(self.slot).is_some_and(|media| media.direction().is_sending());
-        if !subscriber.connected || !sending {
+        // What is written before the transport is up is queued without bound.
+        if !subscriber.connected {
+            return Passed::Not;
+        }
+        subscriber.guarded(|rtc| self.write(incoming, rtc, node)).unwrap_or(Passed::Over)
+    }
+
+    fn write(&mut self, incoming: &Incoming, rtc: &mut Rtc, node: &NodeName) -> Passed {
+        let Incoming { packet, params, .. } = incoming;
+        // What is written to a line that does not send is sent all the same.
+        if rtc.media(self.slot).is_none_or(|media| !media.direction().is_sending()) {
             return Passed::Not;
         }
         if packet.payload.len() > PAYLOAD_MAX {
@@ -87,8 +102,14 @@ impl Forward {
         let Some(payload_type) = *negotiated else {
             return Passed::Not;
         };
-        let clock_rate = params.spec().clock_rate.get();
-        let Some((sequence, timestamp)) = self.renumber(packet, clock_rate) else {
+        let place = Place {
+            source: packet.header.ssrc,
+            sequence: *packet.seq_no,
+            timestamp: packet.header.timestamp,
+            at: packet.timestamp,
+            clock_rate: params.spec().clock_rate.get(),
+        };
+        let Some((sequence, timestamp)) = self.renumber(&place) else {
             return Passed::Not;
         };
         let mut api = rtc.direct_api();
@@ -119,34 +140,77 @@ impl Forward {
     }
 
     /// The packet's place in the subscriber's stream; `None` for one from before the present source.
-    fn renumber(&mut self, packet: &RtpPacket, clock_rate: u32) -> Option<(SeqNo, u32)> {
-        let (sequence, timestamp) = (*packet.seq_no, packet.header.timestamp);
-        if self.source != Some(packet.header.ssrc) {
+    fn renumber(&mut self, place: &Place) -> Option<(SeqNo, u32)> {
+        if self.source != Some(place.source) {
             let (first, first_timestamp) = match &self.last {
-                None => (FIRST_SEQUENCE, timestamp),
+                None => (FIRST_SEQUENCE, place.timestamp),
                 Some(last) => {
-                    let gap = packet.timestamp.saturating_duration_since(last.at).as_micros();
-                    let ticks = gap * u128::from(clock_rate) / 1_000_000;
+                    let gap = place.at.saturating_duration_since(last.at).as_micros();
+                    let ticks = gap * u128::from(place.clock_rate) / 1_000_000;
                     #[expect(clippy::cast_possible_truncation, reason = "RTP time is modulo 2^32")]
                     let ticks = (ticks as u32).max(1);
                     (last.sequence + 1, last.timestamp.wrapping_add(ticks))
                 }
             };
-            self.source = Some(packet.header.ssrc);
-            self.sequence_offset = first.wrapping_sub(sequence);
-            self.timestamp_offset = first_timestamp.wrapping_sub(timestamp);
+            self.source = Some(place.source);
+            self.sequence_offset = first.wrapping_sub(place.sequence);
+            self.timestamp_offset = first_timestamp.wrapping_sub(place.timestamp);
             self.floor = first;
             self.types.clear();
         }
-        let sequence = sequence.wrapping_add(self.sequence_offset);
+        let sequence = place.sequence.wrapping_add(self.sequence_offset);
         // Wrapped below the floor, it looks like a number near 2^64.
         if sequence.wrapping_sub(self.floor) > u64::MAX / 2 {
             return None;
         }
-        let timestamp = timestamp.wrapping_add(self.timestamp_offset);
+        let timestamp = place.timestamp.wrapping_add(self.timestamp_offset);
         if self.last.as_ref().is_none_or(|last| sequence > last.sequence) {
-            self.last = Some(Last { sequence, timestamp, at: packet.timestamp });
+            self.last = Some(Last { sequence, timestamp, at: place.at });
         }
         Some((sequence.into(), timestamp))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn place(source: u32, sequence: u64, timestamp: u32, at: Instant) -> Place {
+        Place { source: source.into(), sequence, timestamp, at, clock_rate: 90_000 }
+    }
+
+    fn renumbered(forward: &mut Forward, place: &Place) -> Option<(u64, u32)> {
+        forward.renumber(place).map(|(sequence, timestamp)| (*sequence, timestamp))
+    }
+
+    #[test]
+    fn a_late_subscriber_begins_where_srtp_counts_no_roll_over() {
+        let (mut forward, at) = (Forward::new("v".into()), Instant::now());
+        let first = renumbered(&mut forward, &place(1, 5_000_000, 7, at));
+        assert_eq!(first, Some((FIRST_SEQUENCE, 7)));
+        let second = renumbered(&mut forward, &place(1, 5_000_002, 3_007, at));
+        assert_eq!(second, Some((FIRST_SEQUENCE + 2, 3_007)), "a gap stays a gap");
+        let between = renumbered(&mut forward, &place(1, 5_000_001, 7, at));
+        assert_eq!(between, Some((FIRST_SEQUENCE + 1, 7)), "what is late keeps its place");
+    }
+
+    #[test]
+    fn what_was_sent_before_the_first_packet_has_no_place() {
+        let (mut forward, at) = (Forward::new("v".into()), Instant::now());
+        assert!(renumbered(&mut forward, &place(1, 5_000, 0, at)).is_some());
+        assert_eq!(renumbered(&mut forward, &place(1, 4_999, 0, at)), None);
+    }
+
+    #[test]
+    fn another_source_goes_on_where_the_last_one_was_by_the_time_that_passed() {
+        let (mut forward, at) = (Forward::new("v".into()), Instant::now());
+        renumbered(&mut forward, &place(1, 10, u32::MAX - 100, at));
+        let after = at + Duration::from_millis(10);
+        let other = renumbered(&mut forward, &place(2, 60_000, 5, after));
+        assert_eq!(other, Some((FIRST_SEQUENCE + 1, 799)), "900 ticks later, beyond the wrap");
+        let next = renumbered(&mut forward, &place(2, 60_001, 6, after));
+        assert_eq!(next, Some((FIRST_SEQUENCE + 2, 800)));
     }
 }

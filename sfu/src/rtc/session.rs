@@ -1,4 +1,5 @@
 use std::{
+    any::Any,
     collections::VecDeque,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -7,44 +8,40 @@ use std::{
 
 use str0m::{
     Candidate, IceCreds, Input, Output, Rtc, RtcConfig,
-    media::{Direction, MediaKind, Mid},
+    media::{KeyframeRequestKind, Mid},
     net::{Protocol, Receive},
-    rtp::RtpPacket,
+    rtp::Ssrc,
 };
 use tracing::{debug, error};
 use wire::{Class, classify, stun};
 
 use super::{
     Path, SessionId, Transmit,
-    sdp::{self, Answer, InvalidOffer},
+    event::{Event, Incoming, MediaChange},
+    sdp::{self, InvalidOffer},
+    sources::Sources,
 };
-use crate::RoomName;
-
-/// Paths that requests of one session may come by within [`SOURCES_WINDOW`]. str0m keeps a pair for
-/// each, and a participant could make up as many as it likes.
-const SOURCES_MAX: usize = 64;
-const SOURCES_WINDOW: Duration = Duration::from_secs(15);
 
 /// Rounds of timeouts handled in one drain; a session that wants more has gone wrong.
 const ROUNDS_MAX: usize = 16;
 
 /// One client's session.
 pub(super) struct Session {
-    pub(super) id: SessionId,
-    pub(super) rtc: Box<Rtc>,
+    id: SessionId,
+    rtc: Box<Rtc>,
     /// When a request was last answered with success, or the session began.
     pub(super) last_check: Instant,
     /// Latched: str0m's own flag is false during an ICE restart.
     pub(super) connected: bool,
-    room: RoomName,
+    /// Where its requests came from.
+    pub(super) sources: Sources,
     /// Ours, the newest first: at most two, since requests to the former may be on their way.
-    ufrags: Vec<String>,
+    credentials: Vec<IceCreds>,
     remote: Option<IceCreds>,
     /// Where everything but STUN goes.
     path: Option<Path>,
     /// The request being handled, until its answer has come out.
     in_flight: Option<InFlight>,
-    sources: VecDeque<(Path, Instant)>,
     due: Instant,
     failed: bool,
 }
@@ -56,40 +53,33 @@ struct InFlight {
     nominates: bool,
 }
 
-/// What happened in a session that concerns others.
-pub(super) enum Event {
-    /// A request that came by this path was answered with success.
-    Proved {
-        path: Path,
-        /// It was a USE-CANDIDATE request.
-        nominated: bool,
-    },
-    /// A media line is there, or has another direction.
-    Media(MediaChange),
-    /// A packet for the room.
-    Packet(Box<RtpPacket>),
-    /// The subscriber of this media line needs a keyframe.
-    Keyframe(Mid),
+/// str0m panicked in this session, which is over; with what it said.
+#[derive(Debug)]
+pub(super) struct Panicked(String);
+
+/// The answer to an offer, and whether the session is called by other ufrags from now on.
+pub(super) struct Answered {
+    pub(super) sdp: String,
+    pub(super) renamed: Option<Renamed>,
 }
 
-/// A media line and where it points, seen from here.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct MediaChange {
-    pub(super) mid: Mid,
-    pub(super) kind: MediaKind,
-    pub(super) direction: Direction,
+/// After a restart of ICE.
+pub(super) struct Renamed {
+    pub(super) new: String,
+    /// The ufrag that is not known any more.
+    pub(super) forgotten: Option<String>,
 }
 
 impl Session {
     pub(super) fn new(
         now: Instant,
+        id: SessionId,
         template: &RtcConfig,
         credentials: IceCreds,
         candidates: &[SocketAddr],
-        room: RoomName,
     ) -> Self {
-        let ufrags = vec![credentials.ufrag.clone()];
-        let mut rtc = Box::new(template.clone().set_local_ice_credentials(credentials).build(now));
+        let config = template.clone().set_local_ice_credentials(credentials.clone());
+        let mut rtc = Box::new(config.build(now));
         for &address in candidates {
             match Candidate::host(address, "udp") {
                 Ok(candidate) => {
@@ -99,55 +89,60 @@ impl Session {
             }
         }
         Self {
-            id: SessionId::from(String::new()),
+            id,
             rtc,
             last_check: now,
             connected: false,
-            room,
-            ufrags,
+            sources: Sources::new(),
+            credentials: vec![credentials],
             remote: None,
             path: None,
             in_flight: None,
-            sources: VecDeque::new(),
             due: now,
             failed: false,
         }
     }
 
-    pub(super) const fn room(&self) -> &RoomName {
-        &self.room
+    pub(super) const fn id(&self) -> &SessionId {
+        &self.id
     }
 
-    pub(super) fn ufrags(&self) -> &[String] {
-        &self.ufrags
+    /// Ours, the newest first.
+    pub(super) fn ufrags(&self) -> impl Iterator<Item = &str> {
+        self.credentials.iter().map(|credentials| credentials.ufrag.as_str())
     }
 
+    #[cfg(test)]
+    pub(super) fn credentials(&self) -> IceCreds {
+        self.credentials[0].clone()
+    }
+
+    /// Answers an offer, with the credentials that `fresh` gives if it restarts ICE.
     pub(super) fn answer(
         &mut self,
         offer: &str,
         fresh: impl FnOnce() -> IceCreds,
-    ) -> Result<Answer, InvalidOffer> {
-        sdp::answer(&mut self.rtc, &mut self.remote, offer, fresh)
+    ) -> Result<Answered, InvalidOffer> {
+        let former = self.remote.clone();
+        let answer = self
+            .guarded(|rtc| sdp::answer(rtc, former.as_ref(), offer, fresh))
+            .map_err(|Panicked(problem)| InvalidOffer(problem))??;
+        self.remote = Some(answer.remote);
+        let renamed = answer.restarted.map(|ours| {
+            self.sources.restarted();
+            let new = ours.ufrag.clone();
+            self.credentials.insert(0, ours);
+            let forgotten = self.credentials.drain(2..).next();
+            Renamed { new, forgotten: forgotten.map(|credentials| credentials.ufrag) }
+        });
+        Ok(Answered { sdp: answer.sdp, renamed })
     }
 
-    /// Notes a new ufrag; gives back the one that is forgotten for it.
-    pub(super) fn ufrag_changed(&mut self, ufrag: String) -> Option<String> {
-        self.ufrags.insert(0, ufrag);
-        if self.ufrags.len() > 2 { self.ufrags.pop() } else { None }
-    }
-
-    /// Whether a request by this path may be looked at: from a known one, or there are not too many.
-    pub(super) fn admits(&mut self, now: Instant, path: Path) -> bool {
-        self.sources.retain(|(_, seen)| now.saturating_duration_since(*seen) < SOURCES_WINDOW);
-        if let Some(known) = self.sources.iter_mut().find(|(known, _)| *known == path) {
-            known.1 = now;
-            return true;
-        }
-        if self.sources.len() >= SOURCES_MAX {
-            return false;
-        }
-        self.sources.push_back((path, now));
-        true
+    /// Whether a request was made by someone who knows the password that goes with this ufrag.
+    pub(super) fn is_authentic(&self, ufrag: &[u8], request: &stun::Message<'_>) -> bool {
+        let named = |ours: &&IceCreds| ours.ufrag.as_bytes() == ufrag;
+        let ours = self.credentials.iter().find(named);
+        ours.is_some_and(|ours| request.verify_integrity(ours.pass.as_bytes()))
     }
 
     /// Notes the request that is about to be fed, so that its answer is recognised.
@@ -169,32 +164,40 @@ impl Session {
         false
     }
 
+    /// Takes in a datagram that came to `destination`, as str0m knows it.
     pub(super) fn receive(
         &mut self,
         now: Instant,
-        candidates: &[SocketAddr],
         path: Path,
+        destination: SocketAddr,
         datagram: &[u8],
     ) {
         let client = path.tuple.client();
-        // str0m knows the addresses we told the client. Behind NATs and wildcards of ours, what it
-        // was sent to may be written differently.
-        let same_version = |address: &&SocketAddr| address.is_ipv4() == client.is_ipv4();
-        let Some(&destination) = candidates.iter().find(same_version) else {
-            return;
-        };
-        let Ok(receive) = Receive::new(Protocol::Udp, client, destination, datagram) else {
-            return;
-        };
-        self.guarded(|rtc| rtc.handle_input(Input::Receive(now, receive)));
+        self.change(|rtc| {
+            let receive = Receive::new(Protocol::Udp, client, destination, datagram)?;
+            rtc.handle_input(Input::Receive(now, receive))
+        });
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        self.guarded(|rtc| rtc.handle_input(Input::Timeout(now)));
+        self.change(|rtc| rtc.handle_input(Input::Timeout(now)));
     }
 
     pub(super) fn close(&mut self) {
-        self.guarded(|rtc| rtc.close().map(drop));
+        self.change(|rtc| rtc.close().map(drop));
+    }
+
+    /// Asks the client for a keyframe of one of its streams; false if there is no such stream.
+    pub(super) fn ask_for_keyframe(&mut self, mid: Mid, stream: Option<Ssrc>) -> bool {
+        let asked = self.guarded(|rtc| {
+            let mut api = rtc.direct_api();
+            let stream = match stream {
+                Some(ssrc) => api.stream_rx(&ssrc),
+                None => api.stream_rx_by_mid(mid, None),
+            };
+            stream.map(|stream| stream.request_keyframe(KeyframeRequestKind::Pli)).is_some()
+        });
+        asked.unwrap_or(false)
     }
 
     /// When the session wants to be woken.
@@ -214,28 +217,24 @@ impl Session {
         events: &mut Vec<Event>,
     ) {
         let mut rounds = 0;
-        while !self.failed {
-            let mut output = None;
-            self.guarded(|rtc| {
-                output = Some(rtc.poll_output()?);
-                Ok(())
-            });
+        while let Ok(output) = self.guarded(Rtc::poll_output) {
             match output {
-                Some(Output::Timeout(due)) if due <= now && rounds < ROUNDS_MAX => {
+                Ok(Output::Timeout(due)) if due <= now && rounds < ROUNDS_MAX => {
                     rounds += 1;
                     self.handle_timeout(now);
                 }
-                Some(Output::Timeout(due)) => {
+                Ok(Output::Timeout(due)) => {
                     self.due = due;
                     break;
                 }
-                Some(Output::Transmit(transmit)) => {
+                Ok(Output::Transmit(transmit)) => {
                     let contents = transmit.contents.to_vec();
                     let path = self.way_out(&contents, transmit.destination, events);
                     transmits.extend(path.map(|path| Transmit { path, contents }));
                 }
-                Some(Output::Event(event)) => events.extend(self.event(event)),
-                None => {
+                Ok(Output::Event(event)) => events.extend(self.event(event)),
+                Err(problem) => {
+                    debug!("{problem}");
                     self.due = now + Duration::from_secs(1);
                     break;
                 }
@@ -281,30 +280,53 @@ impl Session {
                 direction: added.direction,
             })),
             str0m::Event::MediaChanged(changed) => {
-                let kind = self.rtc.media(changed.mid)?.kind();
                 let (mid, direction) = (changed.mid, changed.direction);
+                let kind = self.guarded(|rtc| Some(rtc.media(mid)?.kind())).ok()??;
                 Some(Event::Media(MediaChange { mid, kind, direction }))
             }
-            str0m::Event::RtpPacket(packet) => Some(Event::Packet(Box::new(packet))),
+            str0m::Event::RtpPacket(packet) => {
+                let header = &packet.header;
+                let found = self.guarded(|rtc| {
+                    // By its stream, not by the extension, which is gone after the first report.
+                    let mid = rtc.direct_api().stream_rx(&header.ssrc)?.mid();
+                    let mut codecs = rtc.codec_config().iter();
+                    Some((mid, *codecs.find(|params| params.pt() == header.payload_type)?))
+                });
+                let (mid, params) = found.ok()??;
+                Some(Event::Packet(Box::new(Incoming { packet, mid, params })))
+            }
             str0m::Event::KeyframeRequest(request) => Some(Event::Keyframe(request.mid)),
             _ => None,
         }
     }
 
-    /// Calls into str0m. An error is the peer's doing and ends the session only if str0m says so; a
-    /// panic, which some input can provoke, ends this session and no other.
-    fn guarded(&mut self, call: impl FnOnce(&mut Rtc) -> Result<(), str0m::RtcError>) {
-        if self.failed {
-            return;
-        }
-        let rtc = &mut self.rtc;
-        match catch_unwind(AssertUnwindSafe(|| call(rtc))) {
-            Ok(Ok(())) => {}
-            Ok(Err(problem)) => debug!("{problem}"),
-            Err(_) => {
-                error!("a session was ended because the WebRTC library panicked in it");
-                self.failed = true;
-            }
+    /// Changes something in str0m. An error is the peer's doing and ends the session only if str0m
+    /// says so.
+    fn change(&mut self, call: impl FnOnce(&mut Rtc) -> Result<(), str0m::RtcError>) {
+        if let Ok(Err(problem)) = self.guarded(call) {
+            debug!("{problem}");
         }
     }
+
+    /// The only way into str0m: a panic, which some input can provoke, ends this session and no
+    /// other. After one, nothing is called any more.
+    pub(super) fn guarded<T>(&mut self, call: impl FnOnce(&mut Rtc) -> T) -> Result<T, Panicked> {
+        if self.failed {
+            return Err(Panicked("the session has failed".to_owned()));
+        }
+        let rtc = &mut self.rtc;
+        catch_unwind(AssertUnwindSafe(|| call(rtc))).map_err(|cause| {
+            self.failed = true;
+            let problem = said(cause.as_ref());
+            error!("a session was ended because the WebRTC library panicked in it: {problem}");
+            Panicked(problem)
+        })
+    }
+}
+
+/// What a panic said.
+fn said(cause: &(dyn Any + Send)) -> String {
+    let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| cause.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "the WebRTC library failed".to_owned())
 }

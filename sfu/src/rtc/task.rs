@@ -9,7 +9,11 @@ use tokio::{
 use wire::FiveTuple;
 
 use super::{Joined, Path, Refused, SessionId, WebRtc};
-use crate::{RoomName, tunnel::Socket};
+use crate::{
+    RoomName,
+    metrics::{Drop, Metrics},
+    tunnel::Socket,
+};
 
 /// Datagrams that wait for the sessions; when there are more, the newest are dropped.
 pub const INBOX_MAX: usize = 4096;
@@ -96,17 +100,27 @@ impl Handle {
         command: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Command,
     ) -> Result<T, Refused> {
         let (reply, answer) = oneshot::channel();
-        // Either end is gone only when the node is.
-        self.commands.send(command(reply)).await.map_err(|_| Refused::NoSession)?;
-        answer.await.map_err(|_| Refused::NoSession)?
+        // Either end is gone only when the task is.
+        self.commands.send(command(reply)).await.map_err(|_| Refused::Stopped)?;
+        answer.await.map_err(|_| Refused::Stopped)?
+    }
+
+    /// Whether the task is there.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.commands.is_closed()
     }
 }
 
-/// Starts the task; it ends when the sender of `inbox` and all handles are dropped.
-pub fn spawn(webrtc: WebRtc, sockets: Vec<Arc<Socket>>, inbox: mpsc::Receiver<Received>) -> Handle {
+/// The sessions, and the task that serves them: it ends when the sender of `inbox` is dropped.
+pub fn serve(
+    webrtc: WebRtc,
+    sockets: Vec<Arc<Socket>>,
+    inbox: mpsc::Receiver<Received>,
+    metrics: Arc<Metrics>,
+) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let (commands, orders) = mpsc::channel(COMMANDS_MAX);
-    tokio::spawn(Task { webrtc, sockets, inbox, orders }.run());
-    Handle { commands }
+    (Handle { commands }, Task { webrtc, sockets, inbox, orders, metrics }.run())
 }
 
 struct Task {
@@ -114,6 +128,7 @@ struct Task {
     sockets: Vec<Arc<Socket>>,
     inbox: mpsc::Receiver<Received>,
     orders: mpsc::Receiver<Command>,
+    metrics: Arc<Metrics>,
 }
 
 impl Task {
@@ -167,8 +182,26 @@ impl Task {
             let Some(socket) = self.sockets.get(transmit.path.socket) else {
                 continue;
             };
-            // Full: lost, as in any queue on the way. Media does not wait.
-            let _full = socket.send(&transmit.path.tuple, &transmit.contents, None);
+            // Lost, as in any queue on the way. Media does not wait.
+            if socket.send(&transmit.path.tuple, &transmit.contents, None).is_err() {
+                self.metrics.dropped(Drop::SendFull);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_asks_a_task_that_has_ended_is_told_so() {
+        let (commands, orders) = mpsc::channel(COMMANDS_MAX);
+        let handle = Handle { commands };
+        assert!(handle.is_running());
+        drop(orders);
+        assert!(!handle.is_running());
+        let refused = handle.leave(SessionId::from(String::new())).await;
+        assert!(matches!(refused, Err(Refused::Stopped)), "{refused:?}");
     }
 }

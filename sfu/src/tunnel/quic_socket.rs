@@ -19,7 +19,7 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use quinn_udp::{RecvMeta, Transmit};
 use wire::FiveTuple;
 
-use super::{PAYLOAD_MAX, Socket};
+use super::{PAYLOAD_MAX, Socket, segments};
 
 /// Datagrams that wait for quinn; when there are more, the newest are dropped, as a kernel would.
 const QUEUE_MAX: usize = 1024;
@@ -125,6 +125,7 @@ impl AsyncUdpSocket for QuicSocket {
     /// Only ever `WouldBlock`: quinn leaves a connection hanging on any other error.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let Some(tuple) = lock(&self.vips).peek(&transmit.destination).copied() else {
+            self.socket.no_route(segments(transmit.contents, transmit.segment_size));
             return Ok(());
         };
         let sent = self.socket.send(&tuple, transmit.contents, transmit.segment_size);

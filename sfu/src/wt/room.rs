@@ -1,8 +1,9 @@
 //! Rooms: what one WebTransport participant sends reaches the others on the node.
 //!
 //! In front of each datagram and each stream that is passed on stand four bytes that tell whose it
-//! is. A subscriber that is too slow loses datagrams and streams of its own; the others wait for it
-//! half a second at most.
+//! is. A subscriber that is too slow loses datagrams and streams of its own; the others wait for all
+//! that are too slow together half a second at most. What a participant sends ends with its session:
+//! streams that have not been passed on by then are reset.
 
 use std::{
     collections::HashMap,
@@ -10,16 +11,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
-use tokio::{
-    sync::mpsc::{self, error::SendTimeoutError},
-    task::JoinSet,
-};
-use web_transport_quinn::{RecvStream, Session, SessionError};
+use bytes::{BufMut, BytesMut};
+use quinn::SendDatagramError;
+use tokio::{sync::Semaphore, task::JoinSet};
+use web_transport_quinn::{Session, SessionError};
 
+use super::copies::{Subscriber, fan_out};
 use crate::{
     metrics::{Drop, Metrics},
     room_name::RoomName,
@@ -28,19 +27,21 @@ use crate::{
 /// Bytes of a participant's number in front of what it sent, big-endian.
 pub const PARTICIPANT_LEN: usize = 4;
 
-/// Bytes read from a stream at a time, and chunks that wait for one subscriber.
-const CHUNK: usize = 16 * 1024;
-const CHUNKS_WAITING: usize = 64;
-
-/// How long the others wait for a subscriber whose queue is full, before its copy is given up.
-const PATIENCE: Duration = Duration::from_millis(500);
-
 /// Streams of one participant passed on at a time.
 const STREAMS_MAX: usize = 16;
+
+/// Copies of others' streams that one participant gets at a time.
+const COPIES_MAX: usize = 256;
 
 /// Rooms, and participants of one room.
 const ROOMS_MAX: usize = 4096;
 const PARTICIPANTS_MAX: usize = 1024;
+
+/// The error code of a session that there is no room for.
+const FULL: u32 = 1;
+
+/// The error code of a bidirectional stream, for which a room has no use.
+const NOT_SERVED: u32 = 2;
 
 /// The node's rooms.
 #[derive(Clone)]
@@ -58,6 +59,7 @@ struct Shared {
 struct Participant {
     number: u32,
     session: Session,
+    copies: Arc<Semaphore>,
 }
 
 /// Takes a participant out when its session ends, however it ends.
@@ -95,15 +97,20 @@ impl Shared {
             return None;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        participants.push(Participant { number, session: session.clone() });
+        let copies = Arc::new(Semaphore::new(COPIES_MAX));
+        participants.push(Participant { number, session: session.clone(), copies });
         Some(Membership { shared: self, room, number })
     }
 
-    fn others(&self, room: &RoomName, number: u32) -> Vec<Session> {
+    fn others(&self, room: &RoomName, number: u32) -> Vec<Subscriber> {
         let rooms = self.rooms();
         let participants = rooms.get(room).map(Vec::as_slice).unwrap_or_default();
         let others = participants.iter().filter(|participant| participant.number != number);
-        others.map(|participant| participant.session.clone()).collect()
+        let subscriber = |participant: &Participant| Subscriber {
+            session: participant.session.clone(),
+            copies: participant.copies.clone(),
+        };
+        others.map(subscriber).collect()
     }
 }
 
@@ -113,20 +120,31 @@ impl Rooms {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Copies that are on their way to all participants.
+    #[cfg(test)]
+    pub(super) fn copies(&self) -> usize {
+        let rooms = self.shared.rooms();
+        let taken = |participant: &Participant| COPIES_MAX - participant.copies.available_permits();
+        rooms.values().flatten().map(taken).sum()
+    }
+
     /// Passes on what a participant sends, until its session ends.
     pub(super) async fn serve(&self, session: &Session, room: RoomName) {
         let Some(membership) = self.shared.join(&room, session) else {
-            session.close(1, b"the node has no place for more");
+            self.shared.metrics.dropped(Drop::RoomFull);
+            session.close(FULL, b"the node has no place for more");
             return;
         };
         let number = membership.number;
         tokio::select! {
             () = self.datagrams(session, &room, number) => {}
             () = self.streams(session, &room, number) => {}
+            () = refuse(session) => {}
         }
     }
 
     async fn datagrams(&self, session: &Session, room: &RoomName, number: u32) {
+        let metrics = &self.shared.metrics;
         loop {
             match session.read_datagram().await {
                 Ok(datagram) => {
@@ -134,9 +152,15 @@ impl Rooms {
                     bytes.put_u32(number);
                     bytes.put_slice(&datagram);
                     let bytes = bytes.freeze();
-                    for other in self.shared.others(room, number) {
-                        if other.send_datagram(bytes.clone()).is_err() {
-                            self.shared.metrics.dropped(Drop::SlowSubscriber);
+                    for Subscriber { session: other, .. } in self.shared.others(room, number) {
+                        // An older one makes room for it, without a word.
+                        let crowded = other.datagram_send_buffer_space() < bytes.len();
+                        let lost = match other.send_datagram(bytes.clone()) {
+                            Ok(()) => crowded.then_some(Drop::SlowSubscriber),
+                            Err(problem) => lost_by(&problem),
+                        };
+                        if let Some(reason) = lost {
+                            metrics.dropped(reason);
                         }
                     }
                 }
@@ -158,57 +182,31 @@ impl Rooms {
     }
 }
 
-/// Copies a stream to all others. Each has a queue and a task of its own; one whose queue stays full
-/// has its copy reset.
-async fn fan_out(mut stream: RecvStream, number: u32, others: Vec<Session>, metrics: Arc<Metrics>) {
-    let mut copies: Vec<_> = others
-        .into_iter()
-        .map(|session| {
-            let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
-            tokio::spawn(copy(session, chunks));
-            sender
-        })
-        .collect();
-    let header = Bytes::copy_from_slice(&number.to_be_bytes());
-    copies.retain(|copy| copy.try_send(Piece::Chunk(header.clone())).is_ok());
-    while let Ok(Some(chunk)) = stream.read_chunk(CHUNK, true).await {
-        let mut kept = Vec::with_capacity(copies.len());
-        for copy in copies {
-            match copy.send_timeout(Piece::Chunk(chunk.bytes.clone()), PATIENCE).await {
-                Ok(()) => kept.push(copy),
-                Err(SendTimeoutError::Timeout(_)) => metrics.dropped(Drop::SlowSubscriber),
-                Err(SendTimeoutError::Closed(_)) => {}
-            }
-        }
-        copies = kept;
-    }
-    for copy in copies {
-        let _gone = copy.send(Piece::End).await;
+/// Why a datagram is lost that cannot be sent, unless its subscriber is leaving.
+const fn lost_by(problem: &SessionError) -> Option<Drop> {
+    match problem {
+        SessionError::SendDatagramError(SendDatagramError::TooLarge) => Some(Drop::TooLong),
+        _ => None,
     }
 }
 
-enum Piece {
-    Chunk(Bytes),
-    End,
+/// Resets bidirectional streams, so that they do not pile up unread.
+async fn refuse(session: &Session) {
+    while let Ok((mut send, mut receive)) = session.accept_bi().await {
+        let _gone = send.reset(NOT_SERVED);
+        let _gone = receive.stop(NOT_SERVED);
+    }
 }
 
-async fn copy(session: Session, mut pieces: mpsc::Receiver<Piece>) {
-    let Ok(mut stream) = session.open_uni().await else {
-        return;
-    };
-    while let Some(piece) = pieces.recv().await {
-        match piece {
-            Piece::Chunk(chunk) => {
-                if stream.write_chunk(chunk).await.is_err() {
-                    return;
-                }
-            }
-            Piece::End => {
-                let _reset = stream.finish();
-                return;
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_too_long_for_its_subscriber_has_a_reason_of_its_own() {
+        let too_long = SessionError::SendDatagramError(SendDatagramError::TooLarge);
+        assert_eq!(lost_by(&too_long), Some(Drop::TooLong));
+        let leaving = quinn::ConnectionError::LocallyClosed;
+        assert_eq!(lost_by(&SessionError::ConnectionError(leaving)), None);
     }
-    // The sender gave up before the end: half a stream must not pass for a whole one.
-    let _gone = stream.reset(0);
 }

@@ -1,0 +1,147 @@
+//! A node by itself, on loopback: its two sockets, and its HTTP endpoints.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use control::fleet::Fleet;
+use sfu::{
+    Node, Setup,
+    identity::Identity,
+    quic::{Certificate, FleetKeys, KEY_LEN},
+    tunnel::Socket,
+};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    task::spawn_blocking,
+    time::timeout,
+};
+use wire::{FiveTuple, tunnel};
+
+const FLEET: &str = "hash_key = \"00112233445566778899aabbccddeeff\"\n[[routing]]\nconfig = 0\n\
+                     [[node]]\nid = \"a\"\nserver_id = \"0000000a\"\naddress = \"10.0.0.1:7\"\n";
+
+/// A node, its tunnel socket, and its plain one.
+async fn node() -> (Node, SocketAddr, SocketAddr) {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (fleet, _) = Fleet::parse(Path::new("fleet.toml"), FLEET).expect("a valid fleet");
+    let lbs = vec!["127.0.0.0/8".parse().expect("a network")];
+    let tunnel = Socket::tunnel(any, lbs).expect("a port is free");
+    let plain = Socket::plain(any).expect("a port is free");
+    let addresses = (tunnel.local_addr(), plain.local_addr());
+    let node = Node::start(Setup {
+        identity: Arc::new(Identity::new("a", fleet, None).expect("a node of it")),
+        sockets: vec![tunnel, plain],
+        candidates: vec![addresses.1],
+        keys: FleetKeys { reset: [1; KEY_LEN], token: [2; KEY_LEN] },
+        certificate: None,
+        domain: "onevip.invalid".to_owned(),
+        signalling: TcpListener::bind(any).await.expect("a port is free"),
+        admin: TcpListener::bind(any).await.expect("a port is free"),
+    });
+    (node.expect("it starts"), addresses.0, addresses.1)
+}
+
+/// What a node's socket answers.
+async fn ask(to: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
+    socket.send_to(datagram, to).await.expect("sent");
+    let mut buffer = [0; 2_000];
+    let answer = timeout(Duration::from_secs(20), socket.recv_from(&mut buffer)).await.ok()?;
+    let (len, _) = answer.expect("received");
+    Some(buffer[..len].to_vec())
+}
+
+/// Status, `Retry-After` and body of a call.
+async fn call(method: &'static str, url: String, body: &'static str) -> (u16, String, String) {
+    let asking = move || {
+        let request = ureq::http::Request::builder().method(method).uri(url).body(body);
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut answer = agent.run(request.expect("a request")).expect("it answers");
+        let retry = answer.headers().get("retry-after").map(|value| value.to_str().expect("text"));
+        let retry = retry.unwrap_or_default().to_owned();
+        let text = answer.body_mut().read_to_string().expect("text");
+        (answer.status().as_u16(), retry, text)
+    };
+    spawn_blocking(asking).await.expect("ran")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plain_socket_does_not_make_the_reset_tokens_of_connections_behind_the_tunnel() {
+    let (node, tunnel, plain) = node().await;
+    let packet = [&[0x41][..], &node.identity().issue(), &[0xaa; 40]].concat();
+    let tuple = FiveTuple::new(kit::address("198.51.100.7:5000"), kit::address("203.0.113.1:4433"));
+    let behind = ask(tunnel, &kit::tunnelled(&tuple, &packet)).await.expect("a reset");
+    let (_, behind) = tunnel::decode(&behind).expect("a tunnel datagram");
+    let in_front = ask(plain, &packet).await.expect("a reset");
+    let token = |reset: &[u8]| -> [u8; 16] { *reset.last_chunk().expect("21 bytes at least") };
+    assert_ne!(token(behind), token(&in_front));
+    let again = ask(plain, &packet).await.expect("a reset");
+    assert_eq!(token(&in_front), token(&again), "it is the token of that ID there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_that_makes_the_library_panic_leaves_the_node_ready() {
+    let (node, ..) = node().await;
+    let media = |kind: &str, mid: u8, codec: &str| {
+        format!(
+            "m={kind} 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\na=sendrecv\r\n\
+             a=rtcp-mux\r\na=setup:actpass\r\na=rtpmap:96 {codec}\r\na=ice-ufrag:abcd\r\n\
+             a=ice-pwd:0123456789012345678901\r\n"
+        )
+    };
+    let fingerprint = ["11"; 32].join(":");
+    let offer = format!(
+        "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
+         a=fingerprint:sha-256 {fingerprint}\r\n{}{}",
+        media("audio", 0, "opus/48000/2"),
+        media("video", 1, "VP8/90000"),
+    );
+    let offer: &'static str = offer.leak();
+    for _ in 0..2 {
+        let url = format!("http://{}/rooms/r/sessions", node.signalling());
+        let (status, _, problem) = call("POST", url, offer).await;
+        assert_eq!(status, 400, "{problem}");
+        assert!(problem.contains("Pt locked multiple times: 96"), "{problem}");
+    }
+    let (status, ..) = call("GET", format!("http://{}/readyz", node.admin()), "").await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_leaves_tells_newcomers_to_go_elsewhere() {
+    let (node, ..) = node().await;
+    let signalling = node.signalling();
+    let newcomers = ["/rooms/r/sessions", "/rooms/r/webtransport"];
+    let url = |path: &str| format!("http://{signalling}{path}");
+    let (status, ..) = call("POST", url(newcomers[1]), "").await;
+    assert_eq!(status, 200);
+    node.leave();
+    for path in newcomers {
+        let (status, retry, problem) = call("POST", url(path), "v=0").await;
+        assert_eq!((status, retry.as_str()), (503, "5"), "{path}: {problem}");
+        assert!(problem.contains("the node takes no new sessions"), "{problem}");
+    }
+    for method in ["PATCH", "DELETE"] {
+        let (status, _, problem) = call(method, url("/sessions/1"), "v=0").await;
+        assert_eq!(status, 404, "those that it has are served: {problem}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_are_told_of_a_certificate_that_was_exchanged_while_running() {
+    let (node, ..) = node().await;
+    let before = node.certificate_sha256();
+    let other = Certificate::self_signed().expect("made");
+    node.set_certificate(&other).expect("it can be used");
+    assert_ne!(node.certificate_sha256(), before);
+    let url = format!("http://{}/rooms/r/webtransport", node.signalling());
+    let (status, _, told) = call("POST", url, "").await;
+    assert_eq!(status, 200);
+    let expected = control::hex::encode(&other.sha256());
+    assert!(told.contains(&expected), "{told}");
+}
