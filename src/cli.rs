@@ -54,11 +54,12 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArguments {
-    /// End after the closing table: 0 if no session was lost or reached a wrong node, else 1
+    /// End after the closing table: 0 if every session moved and was found again, and nothing was
+    /// lost or reached a wrong node; else 1, and why
     #[arg(long)]
     pub(crate) headless: bool,
 
-    /// How long clients move about
+    /// How long clients move about, at least: each session moves once
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub(crate) seconds: u64,
 

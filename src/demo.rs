@@ -5,7 +5,12 @@ use std::{
     net::SocketAddr,
 };
 
-use ::demo::{Demo, Options, Report, measure::Change, report::KindReport, system::node_name};
+use ::demo::{
+    Demo, DemoError, Options, Report,
+    moves::Cause,
+    report::{KindReport, LbCounts},
+    system::node_name,
+};
 use serde_json::json;
 
 use crate::{
@@ -22,8 +27,9 @@ pub(crate) async fn run(arguments: &DemoArguments, output: Option<Output>) -> Re
         println!("{}", addresses(&demo));
         println!(
             "Clients join now, send media, and change their address over and over: half of the time \
-             their NAT\nrebinds them silently, half of the time they open a new socket. Either may \
-             land on the other LB.\n"
+             their NAT\nrebinds them silently, half of the time they open a new socket; half of the \
+             time the port alone\nchanges, half of the time the IP address too. Either may land on \
+             the other LB.\n"
         );
     }
     let report = demo
@@ -43,7 +49,13 @@ pub(crate) async fn run(arguments: &DemoArguments, output: Option<Output>) -> Re
         println!("Still serving, until Ctrl-C:\n\n{}", addresses(&demo));
         tokio::signal::ctrl_c().await.map_err(Error::Runtime)?;
     }
-    if report.is_good() { Ok(()) } else { Err(Error::Demo) }
+    verdict(&report)
+}
+
+/// Good, or one sentence that says what is not.
+fn verdict(report: &Report) -> Result<(), Error> {
+    let faults = report.faults();
+    if faults.is_empty() { Ok(()) } else { Err(DemoError::Faulty(faults.join("; ")).into()) }
 }
 
 /// One line that is written over, or where nobody watches, one line a second.
@@ -88,22 +100,26 @@ fn addresses(demo: &Demo) -> String {
 }
 
 fn summary(report: &Report) -> serde_json::Value {
-    let kind = |kind: &KindReport| {
+    let kind = |kind: &KindReport, misrouted: u64| {
         json!({
             "sessions": kind.sessions,
             "changes": kind.gaps.len(),
-            "changes_of_one_session_at_least": kind.changes.iter().min(),
-            "lb_changes": kind.gaps.iter().filter(|gap| gap.lb_changed).count(),
-            "judged": kind.losses.judged,
-            "lost_later_than_100ms_after_recovery": kind.losses.lost,
+            "changes_of_one_session_at_least": kind.changes_of_one(),
+            "ip_changes": kind.ip_changes(),
+            "lb_changes": kind.lb_changes(),
+            "judged": kind.sent_once.judged,
+            "lost_later_than_100ms_after_recovery": kind.sent_once.lost,
+            "judged_after_repair": kind.repaired.judged,
+            "lost_after_repair": kind.repaired.lost,
             "sessions_lost": kind.lost,
             "wrong_node": kind.wrong_node,
-            "misrouted": kind.misrouted,
+            "misrouted": misrouted,
             "gaps_ms": kind.gaps.iter().map(|gap| json!({
-                "change": match gap.change {
-                    Change::Rebinding => "rebinding",
-                    Change::NewSocket => "new_socket",
+                "change": match gap.change.cause {
+                    Cause::Rebinding => "rebinding",
+                    Cause::NewSocket => "new_socket",
                 },
+                "ip_changed": gap.ip_changed,
                 "lb_changed": gap.lb_changed,
                 "up": gap.up.as_secs_f64() * 1e3,
                 "down": gap.down.as_secs_f64() * 1e3,
@@ -111,5 +127,37 @@ fn summary(report: &Report) -> serde_json::Value {
             })).collect::<Vec<_>>(),
         })
     };
-    json!({ "webrtc": kind(&report.webrtc), "webtransport": kind(&report.webtransport) })
+    let lb = |lb: &LbCounts| {
+        json!({
+            "received": lb.received,
+            "no_flow": lb.no_flow,
+            "unknown_ufrag": lb.unknown_ufrag,
+            "unknown_cid": lb.unknown_cid,
+            "other_drops": lb.others,
+        })
+    };
+    let nodes = &report.nodes;
+    json!({
+        "webrtc": kind(&report.webrtc, nodes.misrouted_ice),
+        "webtransport": kind(&report.webtransport, nodes.misrouted_quic),
+        "nodes": { "no_session": nodes.no_session, "unknown_ufrag": nodes.unknown_ufrag },
+        "lbs": report.lbs.iter().map(lb).collect::<Vec<_>>(),
+        "faults": report.faults(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_shows_nothing_fails_in_one_sentence_that_says_so() {
+        let error = verdict(&Report::default()).expect_err("nothing was shown");
+        let sentence = error.to_string();
+        assert!(
+            sentence.starts_with("the demo has failed: there was no WebRTC session"),
+            "{error}"
+        );
+        assert_eq!(sentence.lines().count(), 1);
+    }
 }

@@ -18,8 +18,6 @@ pub(crate) enum Error {
     Sfu(#[from] sfu::service::ServiceError),
     #[error(transparent)]
     DemoFailed(#[from] DemoError),
-    #[error("a session was lost or reached a wrong node, see above")]
-    Demo,
     #[error("{0}")]
     NotOurs(String),
     #[error("no random bytes from the system: {0}")]
@@ -35,11 +33,9 @@ impl Error {
             Self::Usage(_) | Self::MissingConfig | Self::File(_) => true,
             Self::Lb(error) => error.is_configuration(),
             Self::Sfu(error) => error.is_configuration(),
-            Self::DemoFailed(_)
-            | Self::Demo
-            | Self::NotOurs(_)
-            | Self::NoRandom(_)
-            | Self::Runtime(_) => false,
+            // It starts on addresses that the command line names.
+            Self::DemoFailed(DemoError::System(_)) => true,
+            Self::DemoFailed(_) | Self::NotOurs(_) | Self::NoRandom(_) | Self::Runtime(_) => false,
         };
         ExitCode::from(if configuration { 2 } else { 1 })
     }

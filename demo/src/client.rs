@@ -9,5 +9,5 @@ mod webtransport;
 
 pub use log::{Log, Received, Record, Sent};
 pub use signalling::{ClientError, WebTransportOffer, webtransport_offer};
-pub use webrtc::{WebRtcClient, WebRtcOptions};
+pub use webrtc::{AUDIO, VIDEO, WebRtcClient, WebRtcOptions};
 pub use webtransport::{WebTransportClient, WebTransportOptions, client_endpoint};

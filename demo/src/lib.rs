@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod measure;
+pub mod moves;
 pub mod report;
 pub mod run;
 pub mod switch;

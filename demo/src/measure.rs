@@ -1,34 +1,22 @@
 //! What a change of network costs: the gap, where it comes from, and what is lost after it.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use crate::client::Record;
-
-/// How a client's address changes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Change {
-    /// A NAT forgets: the client's socket is what it was, and the client knows nothing.
-    Rebinding,
-    /// The client opens another socket.
-    NewSocket,
-}
-
-impl Change {
-    /// They take turns.
-    #[must_use]
-    pub const fn nth(index: usize) -> Self {
-        if index.is_multiple_of(2) { Self::Rebinding } else { Self::NewSocket }
-    }
-}
+use crate::{
+    client::{Record, Sent},
+    moves::Change,
+};
 
 /// One change, and how long until media went on.
 #[derive(Clone, Copy, Debug)]
 pub struct Gap {
     /// How it came about.
     pub change: Change,
+    /// Whether the client's IP address is another since, or only its port.
+    pub ip_changed: bool,
     /// Whether the client's datagrams go to another LB since.
     pub lb_changed: bool,
     /// From the change to the first media that left after it and arrived at its receiver (WebRTC:
@@ -43,8 +31,9 @@ pub struct Gap {
 /// How long after a recovery a path must be free of losses.
 pub const SETTLING: Duration = Duration::from_millis(100);
 
-/// What left so shortly before a change may have been on its way when it came.
-const IN_FLIGHT: Duration = Duration::from_millis(20);
+/// What left so shortly before a change may have been on its way when it came, on a busy machine:
+/// but only if nothing that left later had come by then.
+const IN_FLIGHT: Duration = Duration::from_millis(250);
 
 /// A time in which nothing may be lost: from [`SETTLING`] after a recovery until the next change.
 #[derive(Clone, Copy, Debug)]
@@ -58,12 +47,17 @@ impl Calm {
     #[must_use]
     pub fn between(recovered: Instant, changed: Instant) -> Option<Self> {
         let from = recovered + SETTLING;
-        let until = changed.checked_sub(IN_FLIGHT)?;
-        (from < until).then_some(Self { from, until })
+        (from < changed).then_some(Self { from, until: changed })
     }
 
-    fn contains(&self, at: Instant) -> bool {
-        (self.from..self.until).contains(&at)
+    fn contains(&self, sent: &Sent) -> bool {
+        (self.from..self.until).contains(&sent.at)
+    }
+
+    /// Whether something that never came was still on its way when the change came.
+    fn cut_off(&self, sent: &Sent, received: &BTreeMap<u32, Instant>) -> bool {
+        let mut later = received.range(sent.sequence..);
+        self.until - sent.at < IN_FLIGHT && !later.any(|(_, at)| *at <= self.until)
     }
 }
 
@@ -77,18 +71,29 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// Compares what one client sent with what another, or it itself, received of it.
+    /// Compares what one client sent on one of its streams with what another, or it itself, received
+    /// of it.
     #[must_use]
-    pub fn between(sender: &Record, number: u32, receiver: &Record, calm: &[Calm]) -> Self {
-        let received = receiver.received.iter().filter(|received| received.from == number);
-        let received: BTreeSet<_> =
-            received.map(|received| (received.stream, received.sequence)).collect();
-        let judged =
-            sender.sent.iter().filter(|sent| calm.iter().any(|calm| calm.contains(sent.at)));
+    pub fn between(
+        sender: &Record,
+        (number, stream): (u32, u8),
+        receiver: &Record,
+        calm: &[Calm],
+    ) -> Self {
+        let received = receiver.received.iter();
+        let received = received.filter(|one| (one.from, one.stream) == (number, stream));
+        let received: BTreeMap<_, _> =
+            received.map(|received| (received.sequence, received.at)).collect();
         let mut losses = Self::default();
-        for sent in judged {
-            losses.judged += 1;
-            losses.lost += usize::from(!received.contains(&(sent.stream, sent.sequence)));
+        for sent in sender.sent.iter().filter(|sent| sent.stream == stream) {
+            let Some(calm) = calm.iter().find(|calm| calm.contains(sent)) else {
+                continue;
+            };
+            let came = received.contains_key(&sent.sequence);
+            if came || !calm.cut_off(sent, &received) {
+                losses.judged += 1;
+                losses.lost += usize::from(!came);
+            }
         }
         losses
     }
@@ -117,7 +122,7 @@ pub fn quantile(mut values: Vec<Duration>, share: f64) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Received, Sent};
+    use crate::client::Received;
 
     fn record(start: Instant, sent: &[(u32, u64)], received: &[u32]) -> Record {
         let at = |ms| start + Duration::from_millis(ms);
@@ -148,9 +153,24 @@ mod tests {
         let record = record(start, &[(0, 50), (1, 150), (2, 500), (3, 985)], &[2]);
         let calm = [Calm::between(at(0), at(1_000)).expect("900 ms")];
         // 0 is in the settling time, 3 was in flight, 2 arrived, 1 is lost.
-        assert_eq!(Losses::between(&record, 1, &record, &calm), Losses { judged: 2, lost: 1 });
-        assert_eq!(Losses::between(&record, 9, &record, &calm), Losses { judged: 2, lost: 2 });
-        assert!(Calm::between(at(0), at(110)).is_none(), "too close to judge anything");
+        let judged = Losses::between(&record, (1, 0), &record, &calm);
+        assert_eq!(judged, Losses { judged: 2, lost: 1 });
+        let of_another = Losses::between(&record, (9, 0), &record, &calm);
+        assert_eq!(of_another, Losses { judged: 2, lost: 2 });
+        let of_another_stream = Losses::between(&record, (1, 1), &record, &calm);
+        assert_eq!(of_another_stream, Losses::default());
+        assert!(Calm::between(at(0), at(100)).is_none(), "too close to judge anything");
+    }
+
+    #[test]
+    fn what_was_overtaken_before_a_change_was_not_on_its_way_any_more() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let calm = [Calm::between(at(0), at(1_000)).expect("900 ms")];
+        // 0 never came although 1, which left later, did.
+        let record = record(start, &[(0, 980), (1, 990)], &[1]);
+        let judged = Losses::between(&record, (1, 0), &record, &calm);
+        assert_eq!(judged, Losses { judged: 2, lost: 1 });
     }
 
     #[test]

@@ -1,19 +1,26 @@
-//! The closing table.
+//! What a demo found out, and whether that is good.
 
-use std::{
-    fmt::{self, Write},
-    time::Duration,
+mod counts;
+mod table;
+
+use crate::{
+    measure::{Gap, Losses},
+    moves::Cause,
 };
 
-use crate::measure::{Change, Gap, Losses, quantile};
+pub use counts::{LbCounts, NodeCounts};
 
 /// What a demo found out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// Of the WebRTC sessions.
     pub webrtc: KindReport,
     /// Of the WebTransport sessions.
     pub webtransport: KindReport,
+    /// By the nodes' own count.
+    pub nodes: NodeCounts,
+    /// By each LB's own count.
+    pub lbs: Vec<LbCounts>,
 }
 
 /// What was found out of one kind of sessions.
@@ -25,91 +32,167 @@ pub struct KindReport {
     pub gaps: Vec<Gap>,
     /// How many each session had.
     pub changes: Vec<usize>,
-    /// What was sent later than 100 ms after a recovery, and did not arrive.
-    pub losses: Losses,
+    /// What was sent once, later than 100 ms after a recovery, and did not arrive.
+    pub sent_once: Losses,
+    /// The same of what is sent again when its receiver asks for it, and never arrived at all.
+    pub repaired: Losses,
     /// Sessions that ended, or did not recover.
     pub lost: usize,
     /// Media that another node than the session's put its name on.
     pub wrong_node: u64,
-    /// Datagrams that came to a node although their ID names another, by the nodes' own count.
-    pub misrouted: u64,
 }
 
+/// So many changes of address never all keep to one LB by chance.
+const SURELY_BOTH_LBS: usize = 20;
+
 impl KindReport {
-    fn lb_changes(&self) -> usize {
+    /// How many changes led to another LB.
+    #[must_use]
+    pub fn lb_changes(&self) -> usize {
         self.gaps.iter().filter(|gap| gap.lb_changed).count()
     }
 
-    fn of(&self, change: Change) -> impl Iterator<Item = &Gap> {
-        self.gaps.iter().filter(move |gap| gap.change == change)
+    /// How many changes were of the IP address, not of the port alone.
+    #[must_use]
+    pub fn ip_changes(&self) -> usize {
+        self.gaps.iter().filter(|gap| gap.ip_changed).count()
+    }
+
+    /// How many changes of one session there were at least.
+    #[must_use]
+    pub fn changes_of_one(&self) -> usize {
+        self.changes.iter().min().copied().unwrap_or(0)
+    }
+
+    fn by(&self, cause: Cause) -> impl Iterator<Item = &Gap> {
+        self.gaps.iter().filter(move |gap| gap.change.cause == cause)
+    }
+
+    fn faults(&self, name: &str, faults: &mut Vec<String>) {
+        let mut fault = |is: bool, what: String| {
+            if is {
+                faults.push(what);
+            }
+        };
+        let sessions = self.sessions;
+        fault(sessions == 0, format!("there was no {name} session"));
+        fault(self.lost > 0, format!("{} of {sessions} {name} sessions were lost", self.lost));
+        fault(
+            self.wrong_node > 0,
+            format!("{} datagrams of {name} media came from a wrong node", self.wrong_node),
+        );
+        // A session that is lost does not move any more.
+        fault(
+            self.lost == 0 && self.changes_of_one() == 0,
+            format!("a {name} session never changed its address"),
+        );
+        fault(
+            self.gaps.len() >= SURELY_BOTH_LBS && self.lb_changes() == 0,
+            format!("none of {} {name} address changes led to another LB", self.gaps.len()),
+        );
+        fault(self.sent_once.judged == 0, format!("no {name} datagram was judged"));
+        for (losses, how) in [(self.sent_once, ""), (self.repaired, ", sent again when missed,")] {
+            let Losses { judged, lost } = losses;
+            fault(
+                lost > 0,
+                format!(
+                    "{lost} of {judged} {name} datagrams{how} that were sent later than 100 ms \
+                     after a recovery never arrived"
+                ),
+            );
+        }
     }
 }
 
 impl Report {
-    /// Whether every session kept its node to the end.
+    /// All that speaks against the demo: nothing, if every session moved, kept its node to the end
+    /// and lost nothing once it had recovered.
     #[must_use]
-    pub fn is_good(&self) -> bool {
-        [&self.webrtc, &self.webtransport]
-            .iter()
-            .all(|kind| kind.lost == 0 && kind.wrong_node == 0 && kind.misrouted == 0)
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        self.webrtc.faults("WebRTC", &mut faults);
+        self.webtransport.faults("WebTransport", &mut faults);
+        let astray = self.nodes.astray();
+        if astray > 0 {
+            faults.push(format!("{astray} datagrams came to a node they do not belong to"));
+        }
+        for (lb, counts) in (1..).zip(&self.lbs) {
+            if counts.received == 0 {
+                faults.push(format!("LB {lb} had nothing to do"));
+            }
+            let dropped = counts.unknown_ufrag + counts.unknown_cid + counts.others;
+            if dropped > 0 {
+                faults.push(format!("LB {lb} dropped {dropped} datagrams without need"));
+            }
+        }
+        faults
     }
 }
 
-/// p50 and p99, in milliseconds.
-fn gap(gaps: impl Iterator<Item = Duration>) -> String {
-    let gaps: Vec<_> = gaps.collect();
-    let milliseconds = |share| {
-        quantile(gaps.clone(), share)
-            .map_or_else(|| "-".to_owned(), |gap| format!("{:.1}", gap.as_secs_f64() * 1_000.0))
-    };
-    format!("{} / {}", milliseconds(0.5), milliseconds(0.99))
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = [&self.webrtc, &self.webtransport];
-        let mut row = |name: &str, value: &dyn Fn(&KindReport) -> String| {
-            let [webrtc, webtransport] = kinds.map(value);
-            writeln!(f, "  {name:<52} {webrtc:>18} {webtransport:>18}")
+    use super::*;
+    use crate::{moves::Change, switch::Hop};
+
+    fn gap(lb_changed: bool) -> Gap {
+        let ms = Duration::from_millis;
+        let change = Change { cause: Cause::Rebinding, hop: Hop::Port };
+        Gap { change, ip_changed: false, lb_changed, up: ms(1), down: ms(2), check: None }
+    }
+
+    fn good() -> Report {
+        let kind = || KindReport {
+            sessions: 6,
+            gaps: (0..24).map(|turn| gap(turn % 2 == 0)).collect(),
+            changes: vec![4; 6],
+            sent_once: Losses { judged: 100, lost: 0 },
+            repaired: Losses { judged: 100, lost: 0 },
+            ..KindReport::default()
         };
-        row("", &|kind| {
-            let name = if std::ptr::eq(kind, kinds[0]) { "WebRTC" } else { "WebTransport" };
-            name.to_owned()
-        })?;
-        row("sessions", &|kind| kind.sessions.to_string())?;
-        row("address changes", &|kind| kind.gaps.len().to_string())?;
-        row("  by silent NAT rebinding / by a new socket", &|kind| {
-            let [silent, new] =
-                [Change::Rebinding, Change::NewSocket].map(|change| kind.of(change).count());
-            format!("{silent} / {new}")
-        })?;
-        row("  of one session, at least", &|kind| {
-            kind.changes.iter().min().copied().unwrap_or(0).to_string()
-        })?;
-        row("LB changes with them", &|kind| kind.lb_changes().to_string())?;
-        for (change, name) in
-            [(Change::Rebinding, "silent rebinding"), (Change::NewSocket, "new socket")]
-        {
-            let mut title = String::new();
-            write!(title, "gap after a {name}, ms, p50 / p99")?;
-            row(&title, &|_| String::new())?;
-            row("  client to node", &|kind| gap(kind.of(change).map(|gap| gap.up)))?;
-            row("  node to client", &|kind| gap(kind.of(change).map(|gap| gap.down)))?;
-            row("  of which: until the client's next STUN check", &|kind| {
-                gap(kind.of(change).filter_map(|gap| gap.check))
-            })?;
-            row("  of which: ours, the network's and the media's pace", &|kind| {
-                gap(kind
-                    .of(change)
-                    .filter_map(|gap| Some(gap.up.max(gap.down).saturating_sub(gap.check?))))
-            })?;
+        // What media loses until the next check is no fault.
+        let lb = LbCounts { received: 1_000, no_flow: 100, ..LbCounts::default() };
+        Report { webrtc: kind(), webtransport: kind(), lbs: vec![lb; 2], ..Report::default() }
+    }
+
+    #[test]
+    fn a_run_in_which_all_moved_and_nothing_was_lost_is_good() {
+        assert_eq!(good().faults(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_fault_alone_is_said_and_a_run_that_shows_nothing_is_none_to_be_proud_of() {
+        type Break = fn(&mut Report);
+        let cases: [(&str, Break); 16] = [
+            ("there was no WebRTC session", |report| report.webrtc.sessions = 0),
+            ("1 of 6 WebRTC sessions were lost", |report| report.webrtc.lost = 1),
+            ("2 datagrams of WebTransport media", |report| report.webtransport.wrong_node = 2),
+            ("a WebRTC session never changed", |report| report.webrtc.changes[5] = 0),
+            ("a WebTransport session never changed", |report| report.webtransport.changes.clear()),
+            ("none of 24 WebRTC address changes", |report| {
+                report.webrtc.gaps.iter_mut().for_each(|gap| gap.lb_changed = false);
+            }),
+            ("no WebRTC datagram was judged", |report| report.webrtc.sent_once.judged = 0),
+            ("1 of 100 WebRTC datagrams that", |report| report.webrtc.sent_once.lost = 1),
+            ("1 of 100 WebRTC datagrams, sent again", |report| report.webrtc.repaired.lost = 1),
+            ("1 datagrams came to a node", |report| report.nodes.misrouted_ice = 1),
+            ("2 datagrams came to a node", |report| report.nodes.misrouted_quic = 2),
+            ("3 datagrams came to a node", |report| report.nodes.no_session = 3),
+            ("4 datagrams came to a node", |report| report.nodes.unknown_ufrag = 4),
+            ("LB 2 had nothing to do", |report| report.lbs[1].received = 0),
+            ("LB 1 dropped 5 datagrams", |report| report.lbs[0].unknown_cid = 5),
+            ("LB 2 dropped 6 datagrams", |report| report.lbs[1].others = 6),
+        ];
+        for (sentence, break_it) in cases {
+            let mut report = good();
+            break_it(&mut report);
+            let faults = report.faults();
+            assert!(
+                faults.len() == 1 && faults[0].starts_with(sentence),
+                "{sentence:?} is not all of {faults:?}"
+            );
         }
-        row("sent later than 100 ms after recovery", &|kind| kind.losses.judged.to_string())?;
-        row("  of these lost", &|kind| kind.losses.lost.to_string())?;
-        row("sessions lost", &|kind| kind.lost.to_string())?;
-        row("media from a wrong node (judged by the clients)", &|kind| {
-            kind.wrong_node.to_string()
-        })?;
-        row("datagrams misrouted (judged by the nodes)", &|kind| kind.misrouted.to_string())
+        assert!(Report::default().faults().len() >= 4, "an empty run");
     }
 }

@@ -9,12 +9,18 @@
 //!
 //! [`Switch::rebind`] gives a client another external address, and with it possibly another LB,
 //! while the client's own socket stays what it was: a NAT that has forgotten. What is sent to the
-//! former address is lost.
+//! former address is lost. [`Switch::admit`] says where a client comes out that is about to use
+//! another socket.
+//!
+//! External addresses lie in several networks, `127.N.0.1`, so that a client may change its port
+//! only, as behind a NAT that forgets, or its IP address too, as on its way from Wi-Fi to mobile.
+//! Peers tell the two apart: quinn keeps what it knows of a path when only the port changes. IPv6
+//! has one loopback address, so there ports are all that changes.
 
 use std::{
     collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -27,6 +33,9 @@ const CLIENTS_MAX: usize = 4096;
 
 /// How long a client's external address lives unused.
 const IDLE: Duration = Duration::from_secs(120);
+
+/// Networks that external addresses lie in.
+const NETWORKS: u8 = 4;
 
 /// Buffers asked of the kernel: this is a toy in user space, and must not lose what a switch would
 /// not.
@@ -46,6 +55,8 @@ struct Shared {
 struct State {
     lbs: Vec<Lb>,
     clients: HashMap<SocketAddr, Mapping>,
+    /// The network that the next new client comes out in.
+    next: u8,
 }
 
 #[derive(Clone, Copy)]
@@ -57,6 +68,7 @@ struct Lb {
 struct Mapping {
     socket: Arc<UdpSocket>,
     external: SocketAddr,
+    network: u8,
     used: time::Instant,
     downlink: AbortHandle,
 }
@@ -76,6 +88,38 @@ pub struct Place {
     pub lb: usize,
 }
 
+/// What changes of an external address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hop {
+    /// The port.
+    Port,
+    /// The IP address, where there are others, and the port.
+    Network,
+}
+
+/// A change of a client's external address, which has happened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Moved {
+    /// Where it was.
+    pub before: Place,
+    /// Where it is.
+    pub after: Place,
+}
+
+impl Moved {
+    /// Whether its IP address is another.
+    #[must_use]
+    pub fn ip_changed(&self) -> bool {
+        self.before.external.ip() != self.after.external.ip()
+    }
+
+    /// Whether its datagrams go to another LB.
+    #[must_use]
+    pub const fn lb_changed(&self) -> bool {
+        self.before.lb != self.after.lb
+    }
+}
+
 impl Switch {
     /// A switch that owns `vip` and forwards to `lbs`. Must be called within a tokio runtime.
     ///
@@ -83,7 +127,7 @@ impl Switch {
     /// Those of the system, most likely that the VIP is in use.
     pub fn start(vip: SocketAddr, lbs: &[SocketAddr]) -> io::Result<Self> {
         let lbs = lbs.iter().map(|&address| Lb { address, up: true }).collect();
-        let state = Mutex::new(State { lbs, clients: HashMap::new() });
+        let state = Mutex::new(State { lbs, clients: HashMap::new(), next: 0 });
         let shared = Arc::new(Shared { vip: socket(vip)?, state });
         let task = tokio::spawn(uplink(shared.clone())).abort_handle();
         Ok(Self { shared, task })
@@ -97,18 +141,36 @@ impl Switch {
         self.shared.vip.local_addr()
     }
 
-    /// Gives a client another external address. `None` if it has never sent anything.
+    /// Gives a client another external address.
     ///
     /// # Errors
-    /// Those of the system.
-    pub fn rebind(&self, client: SocketAddr) -> io::Result<Option<(Place, Place)>> {
-        let Some(before) = self.place(client) else {
-            return Ok(None);
+    /// Those of the system; a client that has never sent anything, or a switch without LBs, so that
+    /// there is nothing to change.
+    pub fn rebind(&self, client: SocketAddr, hop: Hop) -> io::Result<Moved> {
+        self.admit(client, client, hop)
+    }
+
+    /// A client that was `former` until now is about to use the socket `fresh`: it comes out
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// As for [`Switch::rebind`].
+    pub fn admit(&self, fresh: SocketAddr, former: SocketAddr, hop: Hop) -> io::Result<Moved> {
+        let nowhere = |client| io::Error::other(format!("{client} has no external address"));
+        let before = self.place(former).ok_or_else(|| nowhere(former))?;
+        let network = self.shared.state().clients.get(&former).map_or(0, |former| former.network);
+        let network = match hop {
+            Hop::Port => network,
+            Hop::Network => network + 1,
         };
-        // The old mapping lives until the new one has its port, so that it gets another.
-        let mapping = open(&self.shared, client)?;
-        self.shared.state().clients.insert(client, mapping);
-        Ok(self.place(client).map(|after| (before, after)))
+        // The former mapping lives until the new one has its port, so that it gets another.
+        let mapping = open(&self.shared, fresh, network)?;
+        self.shared.state().clients.insert(fresh, mapping);
+        let after = self.place(fresh).ok_or_else(|| nowhere(fresh))?;
+        if before.external == after.external {
+            return Err(io::Error::other(format!("{former} is still at {}", before.external)));
+        }
+        Ok(Moved { before, after })
     }
 
     /// Where a client is now.
@@ -163,8 +225,8 @@ impl Shared {
         client: SocketAddr,
     ) -> io::Result<Option<(Arc<UdpSocket>, SocketAddr)>> {
         let now = time::Instant::now();
-        let known = self.state().clients.contains_key(&client);
-        let fresh = if known { None } else { Some(open(self, client)?) };
+        let network = self.state().network_of_new(client);
+        let fresh = network.map(|network| open(self, client, network)).transpose()?;
         let mut state = self.state();
         if let Some(fresh) = fresh {
             state.make_room(now);
@@ -183,9 +245,22 @@ impl State {
     /// ECMP: a hash of what a router sees, over those that are up.
     fn choose(&self, external: SocketAddr) -> Option<usize> {
         let up: Vec<_> = (0..self.lbs.len()).filter(|&lb| self.lbs[lb].up).collect();
-        // Fibonacci hashing: neighbouring ports go different ways.
-        let hash = u32::from(external.port()).wrapping_mul(0x9e37_79b1) >> 16;
+        let network = match external.ip() {
+            IpAddr::V4(ip) => u32::from(ip.octets()[1]),
+            IpAddr::V6(_) => 0,
+        };
+        // Fibonacci hashing: neighbouring ports and networks go different ways.
+        let hash = (network << 16 | u32::from(external.port())).wrapping_mul(0x9e37_79b1) >> 16;
         up.get(hash as usize % up.len().max(1)).copied()
+    }
+
+    /// The network for a client, if it is new.
+    fn network_of_new(&mut self, client: SocketAddr) -> Option<u8> {
+        if self.clients.contains_key(&client) {
+            return None;
+        }
+        self.next = (self.next + 1) % NETWORKS;
+        Some(self.next)
     }
 
     fn make_room(&mut self, now: time::Instant) {
@@ -206,12 +281,24 @@ impl State {
 }
 
 /// An external address for a client, on loopback like the LBs.
-fn open(shared: &Arc<Shared>, client: SocketAddr) -> io::Result<Mapping> {
-    let lb = shared.state().lbs.first().map_or(client, |lb| lb.address);
-    let socket = Arc::new(socket(SocketAddr::new(lb.ip(), 0))?);
+fn open(shared: &Arc<Shared>, client: SocketAddr, network: u8) -> io::Result<Mapping> {
+    let network = network % NETWORKS;
+    let lb = shared.state().lbs.first().map_or(client.ip(), |lb| lb.address.ip());
+    let ip = match lb {
+        IpAddr::V4(_) => Ipv4Addr::new(127, network, 0, 1).into(),
+        IpAddr::V6(_) => lb,
+    };
+    let socket = match socket(SocketAddr::new(ip, 0)) {
+        // Not every system has all of 127.0.0.0/8.
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            socket(SocketAddr::new(lb, 0))?
+        }
+        socket => socket?,
+    };
+    let socket = Arc::new(socket);
     let external = socket.local_addr()?;
     let downlink = tokio::spawn(downlink(shared.clone(), socket.clone(), client)).abort_handle();
-    Ok(Mapping { socket, external, used: time::Instant::now(), downlink })
+    Ok(Mapping { socket, external, network, used: time::Instant::now(), downlink })
 }
 
 async fn uplink(shared: Arc<Shared>) {

@@ -1,18 +1,15 @@
 //! A whole system on loopback: LBs, nodes, and the switch in front of them.
 
+mod fleet;
+
 use std::{
-    fmt::Write,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
     sync::Arc,
     time::Duration,
 };
 
-use control::{
-    fleet::{Fleet, State},
-    hex,
-};
+use control::fleet::State;
 use lb::{Config, LoadBalancer, admin::Admin};
 use sfu::{
     Node, Setup,
@@ -23,6 +20,7 @@ use sfu::{
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::switch::Switch;
+use fleet::FleetText;
 
 /// What a system is made of.
 #[derive(Clone, Debug)]
@@ -92,48 +90,6 @@ impl Running {
     /// When it returns, the LB's addresses are free.
     async fn stop(mut self) {
         self.admin_task.shutdown().await;
-    }
-}
-
-/// The fleet, as it would stand in a file.
-#[derive(Clone)]
-struct FleetText {
-    hash_key: [u8; 16],
-    key: [u8; 16],
-    ice_key: Option<[u8; 32]>,
-    nodes: Vec<(String, SocketAddr, State)>,
-}
-
-impl FleetText {
-    fn render(&self) -> String {
-        let mut text = format!(
-            "hash_key = \"{}\"\n[[routing]]\nconfig = 0\nkey = \"{}\"\n",
-            hex::encode(&self.hash_key),
-            hex::encode(&self.key)
-        );
-        if let Some(ice_key) = &self.ice_key {
-            let _ = writeln!(text, "ice_key = \"{}\"", hex::encode(ice_key));
-        }
-        for (index, (name, address, state)) in self.nodes.iter().enumerate() {
-            let state = match state {
-                State::Serving => "serving",
-                State::Draining => "draining",
-                State::Down => "down",
-            };
-            let _ = writeln!(
-                text,
-                "[[node]]\nid = \"{name}\"\nserver_id = \"{:08x}\"\naddress = \"{address}\"\n\
-                 state = \"{state}\"",
-                index + 10
-            );
-        }
-        text
-    }
-
-    fn parse(&self) -> Result<Fleet, SystemError> {
-        Fleet::parse(Path::new("fleet.toml"), &self.render())
-            .map(|(fleet, _)| fleet)
-            .map_err(|error| SystemError::Fleet(error.to_string()))
     }
 }
 

@@ -1,179 +1,115 @@
-use std::{
-    net::SocketAddr,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod rows;
+mod script;
 
-use control::fleet::Fleet;
-use kit::{Connection, FleetText, Hello, Node, Routing, Session, quic, sample, stun, tunnelled};
+use std::net::SocketAddr;
+
+use kit::{Connection, quic, stun};
 use lb::{
-    Engine, Table, Verdict,
+    Route,
     counters::TableLabel,
-    engine::{HELD_FOR, Limits, Setup},
+    engine::{HELD_MAX, HELD_PER_PREFIX},
 };
 use wire::FiveTuple;
 
-use crate::allocations;
+use rows::Row;
+use script::{A, Answer, HASHED, OPEN, VERIFIED, World, client, sends, to, vip};
 
-const VERIFIED: Routing = Routing::encrypted(0).verified();
-const OPEN: Routing = Routing::plain(1);
-const FOUR_PASS: Routing = Routing::encrypted(2).lengths(3, 8);
-const A: [u8; 4] = [0, 0, 0, 10];
-const DOWN: [u8; 4] = [0, 0, 0, 11];
+/// Clients that go through each row, one after another: more than the tables of its engine hold.
+const CLIENTS: u32 = 100;
+const SMALL: usize = 64;
 
-fn fleet() -> Fleet {
-    let text = FleetText::new(&[VERIFIED, OPEN, FOUR_PASS])
-        .node(Node::new("up", kit::address("10.0.0.1:7000")).server_id(&A))
-        .node(Node::new("down", kit::address("10.0.0.2:7000")).server_id(&DOWN).state("down"))
-        .session(Session::new("abcd", "up"));
-    Fleet::parse(Path::new("fleet.toml"), &text.to_string()).expect("valid").0
-}
-
-fn vip() -> SocketAddr {
-    kit::address("192.0.2.1:4433")
-}
-
-fn client(number: u32) -> FiveTuple {
-    let [a, b, c, d] = number.to_be_bytes();
-    FiveTuple::new(SocketAddr::from(([10 + a, b, c, d], 5_000)), vip())
-}
-
-/// A datagram for each row of the decision table, and what it is.
-fn rows() -> Vec<(&'static str, Vec<u8>)> {
-    let checked = VERIFIED.ufrag(&A, 1);
-    let open = OPEN.ufrag(&A, 2);
-    let check = |username: &str, password: &str| stun::check(username, password, [1; 12]);
-    let hello = |name: &str| Hello::named(name).bytes();
-    let label = format!("{}.example.test", VERIFIED.label(&A, 3));
-    let fresh = Connection::v1(b"original", b"source");
-    let long = Hello::named(&label).post_quantum().bytes();
-    vec![
-        ("a verified check", check(&format!("{checked}:c"), &VERIFIED.password(&checked))),
-        ("a forged check", check(&format!("{checked}:c"), "wrong")),
-        ("a check that is not verified", check(&format!("{open}:c"), "any")),
-        ("a check of a session", check("abcd:c", "any")),
-        ("a check for nobody", check("nobody:c", "any")),
-        ("a check for a node that is down", {
-            let ufrag = VERIFIED.ufrag(&DOWN, 4);
-            check(&format!("{ufrag}:c"), &VERIFIED.password(&ufrag))
-        }),
-        ("an indication", stun::indication([2; 12])),
-        ("a response", stun::success(kit::address("10.0.0.9:1"), "any", [3; 12])),
-        ("DTLS", sample::dtls()),
-        ("SRTP", sample::srtp()),
-        ("SRTCP", sample::srtcp()),
-        ("ZRTP", sample::zrtp()),
-        ("an empty datagram", vec![]),
-        ("a short header", quic::short(&VERIFIED.cid(&A, 5), b"payload")),
-        ("a short header, four passes", quic::short(&FOUR_PASS.cid(&A[..3], 5), b"payload")),
-        ("a short header for a node that is down", quic::short(&VERIFIED.cid(&DOWN, 5), b"x")),
-        ("a short header by hint", quic::short(&[0xe5; 20], b"payload")),
-        ("a Handshake", Connection::v1(&OPEN.cid(&A, 6), b"s").handshake(b"payload")),
-        ("a Handshake for nobody", Connection::v1(&[0xe5; 20], b"s").handshake(b"payload")),
-        ("an Initial with a routing ID", Connection::v1(&OPEN.cid(&A, 7), b"s").hello(&hello("x"))),
-        ("an Initial with a label", fresh.hello(&hello(&label))),
-        ("an Initial of version 2", Connection::v2(b"original", b"source").hello(&hello(&label))),
-        ("an Initial with another name", Connection::v1(b"other-one", b"").hello(&hello("a.b"))),
-        (
-            "an Initial without a name",
-            Connection::v1(b"nameless", b"").hello(&Hello::nameless().bytes()),
-        ),
-        ("an Initial that does not open", {
-            let mut damaged = fresh.hello(&hello("x"));
-            damaged[600] ^= 1;
-            damaged
-        }),
-        ("half of a hello", Connection::v1(b"halfhalf", b"").chrome_hello(&long, 60)[0].clone()),
-        ("early data", Connection::v1(b"earlyear", b"").zero_rtt(b"early")),
-        ("an unknown version", fresh.of_version(0x1a2a_3a4a, b"payload")),
-        ("a malformed long header", vec![0xc0, 0, 0, 0, 1, 0xff]),
-        ("noise", vec![0x05; 100]),
-    ]
-}
-
-fn engine(flows: usize, start: Instant) -> Engine {
-    let table = Arc::new(Table::new(Arc::new(fleet()), 1, None));
-    let setup = Setup {
-        limits: Limits { flows, flow_idle: Duration::from_secs(60) },
-        sni: true,
-        listeners: vec![vip()],
-        seed: [7; 16],
-    };
-    Engine::new(table, setup, start)
-}
-
-/// Sends one datagram from so many clients, drains what is released, and lets time pass.
-fn send(engine: &mut Engine, now: &mut Instant, datagram: &[u8], clients: u32) {
-    for number in 0..clients {
-        *now += Duration::from_millis(1);
-        engine.from_client(*now, &client(number), datagram);
-        while engine.poll_release().is_some() {}
-        engine.handle_timeout(*now);
-        engine.publish_gauges();
-    }
+fn all_rows() -> Vec<Row> {
+    [rows::ice(), rows::quic(), rows::first_flights(), rows::from_nodes()].concat()
 }
 
 #[test]
-fn no_row_of_the_table_allocates_anything() {
+fn every_row_of_the_table_answers_as_it_says_and_allocates_nothing() {
     let mut wrong = Vec::new();
-    for (row, datagram) in rows() {
-        let mut now = Instant::now();
-        let mut engine = engine(64, now);
-        // The first time may do what is done once; and tables fill, so that entries are evicted.
-        send(&mut engine, &mut now, &datagram, 300);
-        now += HELD_FOR;
-        engine.handle_timeout(now);
-        let count = allocations(|| send(&mut engine, &mut now, &datagram, 300));
-        if count != 0 {
-            wrong.push(format!("{row}: {count} in 300 datagrams"));
+    for (row, steps) in all_rows() {
+        let mut world = World::new(SMALL);
+        for number in 0..CLIENTS {
+            match world.play(&client(number), &steps) {
+                Ok(0) => continue,
+                Ok(count) => wrong.push(format!("{row}: {count} allocations of client {number}")),
+                Err(problem) => wrong.push(format!("{row}: client {number}, {problem}")),
+            }
+            break;
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What is detected of the processor, once in a process, is no heap either.
 #[test]
-fn all_rows_together_allocate_nothing_from_the_first_datagram_on() {
-    let mut now = Instant::now();
-    let mut engine = engine(256, now);
-    let rows = rows();
-    let count = allocations(|| {
-        for (_, datagram) in &rows {
-            send(&mut engine, &mut now, datagram, 40);
-        }
-    });
-    // What is detected of the processor, once in a process, is no heap either.
-    assert_eq!(count, 0);
-    let entries = |table| engine.counters().entries(table).value();
-    assert!(entries(TableLabel::Flows) > 0 && entries(TableLabel::Choices) > 0, "all took part");
+fn all_rows_in_one_engine_allocate_nothing_from_the_first_datagram_on() {
+    let mut world = World::new(4_096);
+    for (number, (row, steps)) in (0..).zip(all_rows()) {
+        assert_eq!(world.play(&client(number), &steps), Ok(0), "{row}");
+    }
+    for table in [TableLabel::Flows, TableLabel::Choices, TableLabel::Hints] {
+        assert!(world.engine.counters().entries(table).value() > 0, "{table:?} took no part");
+    }
+}
+
+/// Sends what leaves an entry in a table from so many clients, and counts what had to make room.
+fn evictions(table: TableLabel, clients: u32, step: &script::Step) -> (Result<usize, String>, u64) {
+    let mut world = World::new(SMALL);
+    let allocations =
+        (0..clients).map(|number| world.play(&client(number), std::slice::from_ref(step))).sum();
+    (allocations, world.engine.counters().evictions(table).value())
 }
 
 #[test]
-fn the_way_back_allocates_nothing() {
-    let mut now = Instant::now();
-    let mut engine = engine(64, now);
-    let open = OPEN.ufrag(&A, 2);
-    let check = stun::check(&format!("{open}:c"), "any", [1; 12]);
-    let node = kit::address("10.0.0.1:7000");
-    let answers = [
-        stun::success(client(0).client(), "any", [1; 12]),
-        sample::dtls(),
-        sample::srtp(),
-        quic::short(&[1; 8], b"payload"),
-    ]
-    .map(|datagram| tunnelled(&client(0), &datagram));
-    let stranger = kit::address("10.9.9.9:9");
-    let count = allocations(|| {
-        for _ in 0..300 {
-            now += Duration::from_millis(10);
-            engine.from_client(now, &client(0), &check);
-            for answer in &answers {
-                let verdict = engine.from_node(now, node, answer);
-                assert_eq!(verdict, Verdict::Return { listener: 0 });
-                engine.from_node(now, stranger, answer);
-                engine.from_node(now, node, &answer[..20]);
-            }
-        }
+fn entries_that_make_room_for_others_take_no_allocation() {
+    let ufrag = VERIFIED.ufrag(&A, 1);
+    let verified = stun::check(&format!("{ufrag}:c"), &VERIFIED.password(&ufrag), [1; 12]);
+    let open = stun::check(&format!("{}:c", OPEN.ufrag(&A, 2)), "any", [1; 12]);
+    let own = Connection::v1(&OPEN.cid(&A, 7), b"s").hello(&kit::Hello::named("x").bytes());
+    let unknown = Connection::v1(b"original", b"").of_version(0x1a2a_3a4a, b"payload");
+    for (table, step) in [
+        (TableLabel::Flows, sends(&verified, to(A, Route::Ufrag))),
+        (TableLabel::Checks, sends(&open, to(A, Route::Ufrag))),
+        (TableLabel::Hints, sends(&own, to(A, Route::Cid))),
+        (TableLabel::Choices, sends(&unknown, HASHED)),
+    ] {
+        let clients = u32::try_from(2 * SMALL).expect("small");
+        assert_eq!(evictions(table, clients, &step), (Ok(0), SMALL as u64), "{table:?}");
+    }
+}
+
+/// Holds a hello of each of so many clients and of some more: from then on the oldest goes by hash.
+fn held_up_to(most: usize, tuple: fn(u32) -> FiveTuple) {
+    const MORE: usize = 8;
+    let [half, _] = rows::halves(&Connection::v1(b"original", b""), "never.example.test");
+    let mut world = World::new(4_096);
+    for number in 0..most + MORE {
+        let hold = sends(&half, Answer::Hold);
+        let step = if number < most { hold } else { hold.releasing(&[HASHED]) };
+        let tuple = tuple(u32::try_from(number).expect("small"));
+        assert_eq!(world.play(&tuple, &[step]), Ok(0), "hello {number} of {most}");
+    }
+    let counters = world.engine.counters();
+    assert_eq!(counters.evictions(TableLabel::Holds).value(), MORE as u64);
+    assert_eq!(counters.entries(TableLabel::Holds).value(), most as u64);
+}
+
+#[test]
+fn held_hellos_that_make_room_for_others_take_no_allocation() {
+    held_up_to(HELD_MAX, client);
+    held_up_to(HELD_PER_PREFIX, |number| {
+        let port = 1_024 + u16::try_from(number).expect("small");
+        FiveTuple::new(SocketAddr::from(([10, 9, 9, 9], port)), vip())
     });
-    assert_eq!(count, 0);
+}
+
+#[test]
+fn the_script_notices_a_wrong_verdict() {
+    let mut world = World::new(SMALL);
+    let short = quic::short(&VERIFIED.cid(&A, 5), b"payload");
+    assert_eq!(world.play(&client(1), &[sends(&short, to(A, Route::Cid))]), Ok(0));
+    for wrong in [to(A, Route::Flow), to([0, 0, 0, 12], Route::Cid), HASHED, Answer::Hold] {
+        assert!(world.play(&client(1), &[sends(&short, wrong)]).is_err(), "{wrong:?}");
+    }
+    let released = sends(&short, to(A, Route::Cid)).releasing(&[HASHED]);
+    assert!(world.play(&client(1), &[released]).is_err(), "nothing was released");
 }

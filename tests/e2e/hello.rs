@@ -4,11 +4,20 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use demo::client::{WebTransportClient, WebTransportOptions, client_endpoint, webtransport_offer};
 use kit::{Connection, Hello};
-use lb::{DropReason, LoadBalancer, Route};
-use tokio::{net::UdpSocket, task::AbortHandle, time::timeout};
-use wire::{FiveTuple, tunnel};
+use lb::{DropReason, LoadBalancer, Route, counters::VerdictLabel};
+use tokio::{
+    net::UdpSocket,
+    sync::{Notify, watch},
+    task::AbortHandle,
+    time::timeout,
+};
+use wire::{
+    FiveTuple,
+    quic::{LongHeader, PacketType},
+    tunnel,
+};
 
-use crate::support::{PATIENCE, echoes, eventually, mirrored, stayed_at, system};
+use crate::support::{PATIENCE, counted, echoes, eventually, mirrored, stayed_at, system};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_places_a_connection_whether_its_hello_takes_one_datagram_or_two() {
@@ -20,11 +29,7 @@ async fn a_label_places_a_connection_whether_its_hello_takes_one_datagram_or_two
             stayed_at(&system, client.log(), node);
         }
     }
-    let routes: u64 = (0..2)
-        .filter_map(|lb| system.lb(lb))
-        .flat_map(LoadBalancer::counters)
-        .map(|counters| counters.routes(Route::Sni).value())
-        .sum();
+    let routes = counted(&system, |counters| counters.routes(Route::Sni).value());
     assert!(routes >= 9, "3 hellos of one datagram, 3 of two: {routes}");
 }
 
@@ -59,6 +64,10 @@ async fn two_connections_on_one_socket_reach_two_nodes() {
 /// Stands between a client and the VIP and swaps the first two datagrams of the client.
 struct Swapper {
     address: SocketAddr,
+    /// The two, in the order in which the client sent them.
+    swapped: watch::Receiver<Vec<Vec<u8>>>,
+    /// Lets the first go, behind the second.
+    release: Arc<Notify>,
     task: AbortHandle,
 }
 
@@ -73,22 +82,28 @@ impl Swapper {
         let inside = Arc::new(UdpSocket::bind("127.0.0.1:0").await.expect("a port is free"));
         let outside = UdpSocket::bind("127.0.0.1:0").await.expect("a port is free");
         let address = inside.local_addr().expect("bound");
+        let (first_two, swapped) = watch::channel(Vec::new());
+        let release = Arc::new(Notify::new());
+        let released = release.clone();
         let task = tokio::spawn(async move {
             let (mut up, mut down) = (vec![0; 2_000], vec![0; 2_000]);
-            let (mut first, mut client) = (None, None);
+            let mut client = None;
             loop {
                 tokio::select! {
                     received = inside.recv_from(&mut up) => {
                         let (len, from) = received.expect("received");
-                        let is_first = client.replace(from).is_none();
-                        if is_first {
-                            first = Some(up[..len].to_vec());
-                            continue;
+                        client = Some(from);
+                        let held = first_two.borrow().len();
+                        if held < 2 {
+                            first_two.send_modify(|two| two.push(up[..len].to_vec()));
                         }
-                        outside.send_to(&up[..len], vip).await.expect("sent");
-                        if let Some(first) = first.take() {
-                            outside.send_to(&first, vip).await.expect("sent");
+                        if held > 0 {
+                            outside.send_to(&up[..len], vip).await.expect("sent");
                         }
+                    }
+                    () = released.notified() => {
+                        let first = first_two.borrow()[0].clone();
+                        outside.send_to(&first, vip).await.expect("sent");
                     }
                     received = outside.recv_from(&mut down) => {
                         let (len, _) = received.expect("received");
@@ -99,19 +114,42 @@ impl Swapper {
                 }
             }
         });
-        Self { address, task: task.abort_handle() }
+        Self { address, swapped, release, task: task.abort_handle() }
+    }
+
+    /// Both must be Initials of one connection, or nothing was put to the test.
+    fn swapped_a_hello(&self) {
+        let swapped = self.swapped.borrow();
+        let headers: Vec<_> = swapped
+            .iter()
+            .map(|datagram| LongHeader::parse(datagram).expect("a long header"))
+            .collect();
+        let [first, second] = headers[..] else { panic!("{} datagrams", headers.len()) };
+        for header in [first, second] {
+            assert_eq!(header.packet_type(), Some(PacketType::Initial));
+        }
+        assert_eq!((first.dcid, first.scid), (second.dcid, second.scid), "of one connection");
+        assert_ne!(swapped[0], swapped[1], "not one datagram twice");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_places_a_connection_whose_two_datagrams_arrive_in_the_wrong_order() {
     let system = system().await;
+    let holds = || counted(&system, |c| c.verdicts(VerdictLabel::Hold).value());
     for node in 0..3 {
+        let before = holds();
         let swapper = Swapper::start(system.vip()).await;
         let signalling = system.node(node).expect("runs").signalling();
         let offer = webtransport_offer(signalling, "r").await.expect("the node answers");
         let options = WebTransportOptions { number: 1, post_quantum: true };
-        let client = WebTransportClient::connect(swapper.address, &offer, options).await;
+        let swap = async {
+            eventually("what comes first is held", || holds() == before + 1).await;
+            swapper.swapped_a_hello();
+            swapper.release.notify_one();
+        };
+        let client = WebTransportClient::connect(swapper.address, &offer, options);
+        let (client, ()) = tokio::join!(client, swap);
         let client = client.expect("connects");
         assert!(echoes(&client).await);
         stayed_at(&system, client.log(), node);

@@ -2,60 +2,91 @@
 
 use std::time::{Duration, Instant};
 
-use demo::{measure::Change, switch::Place};
+use demo::{
+    moves::{Cause, Change},
+    switch::{Hop, Moved},
+};
+use lb::DropReason;
 use sfu::metrics::Kind;
 
-use crate::support::{both_ways, echoes, eventually, join, mirrored, pair, stayed_at, system};
+use crate::support::{
+    PATIENCE, TURNS_MAX, both_lbs_took_part, both_ways, dropped, echoes, eventually, mirrored,
+    move_on, pair, stayed_at, system,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webtransport_client_that_is_rebound_every_200_ms_stays_on_its_node() {
     let system = system().await;
     let client = mirrored(&system, 1, 7).await;
-    let mut lbs = Vec::new();
+    let mut turns = Vec::new();
+    let mut moves = Vec::<Moved>::new();
     let mut tick = tokio::time::interval(Duration::from_millis(200));
-    for turn in 0..20 {
+    while moves.len() < 20 || !both_lbs_took_part(&moves) {
+        assert!(moves.len() < TURNS_MAX, "both LBs should have taken part");
         tick.tick().await;
-        match Change::nth(turn) {
-            Change::Rebinding => {
-                let local = client.local_addr().expect("bound");
-                let moved = system.switch().rebind(local).expect("a port is free");
-                let (before, after) = moved.expect("it has sent");
-                assert_ne!(before.external, after.external);
-                lbs.push(after.lb);
-            }
-            Change::NewSocket => {
-                client.new_socket().expect("a port is free");
-            }
-        }
+        let (moved, since) = move_on(&system, &client, Change::nth(moves.len())).await;
+        moves.push(moved);
+        turns.push(since);
     }
     assert!(echoes(&client).await);
     stayed_at(&system, client.log(), 1);
-    assert!(lbs.contains(&0) && lbs.contains(&1), "both LBs took part: {lbs:?}");
+    assert!(moves.iter().any(Moved::ip_changed) && !moves.iter().all(Moved::ip_changed));
+    {
+        let record = client.log().read();
+        for (turn, since) in turns.iter().enumerate() {
+            let until = turns.get(turn + 1).copied().unwrap_or_else(Instant::now);
+            let echo = record.received.iter().find(|echo| (*since..until).contains(&echo.sent));
+            assert!(echo.is_some(), "nothing of turn {turn} came back, after {:?}", moves[turn]);
+        }
+    }
     let node = system.node(1).expect("runs");
-    eventually("the node counts moves", || node.metrics().migrations_count(Kind::Quic) >= 10).await;
+    eventually("the node counts every move", || {
+        node.metrics().migrations_count(Kind::Quic) >= moves.len() as u64
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webrtc_client_that_changes_address_ten_times_keeps_ice_dtls_and_media_both_ways() {
     let system = system().await;
     let pair = pair(&system, 2, 1).await;
-    let mut externals = Vec::<Place>::new();
-    for turn in 0..10 {
-        let changed = Instant::now();
-        match Change::nth(turn) {
-            Change::Rebinding => drop(system.switch().rebind(pair[0].local_addr())),
-            Change::NewSocket => drop(pair[0].new_socket().await.expect("a port is free")),
-        }
-        assert!(both_ways(&pair, changed).await, "no recovery from change {turn}");
-        externals.extend(system.switch().place(pair[0].local_addr()));
+    let mut moves = Vec::<Moved>::new();
+    while moves.len() < 10 || !both_lbs_took_part(&moves) {
+        let turn = moves.len();
+        assert!(turn < TURNS_MAX, "both LBs should have taken part");
+        let (moved, since) = move_on(&system, &pair[0], Change::nth(turn)).await;
+        assert!(both_ways(&pair, since).await, "no recovery from change {turn}: {moved:?}");
+        moves.push(moved);
     }
-    externals.sort_by_key(|place| place.external);
-    externals.dedup();
-    assert_eq!(externals.len(), 10, "each time another address");
+    assert!(moves.iter().any(Moved::ip_changed) && !moves.iter().all(Moved::ip_changed));
     stayed_at(&system, pair[0].log(), 2);
     stayed_at(&system, pair[1].log(), 2);
     let node = system.node(2).expect("runs");
-    assert!(node.metrics().migrations_count(Kind::Ice) >= 10);
+    assert!(node.metrics().migrations_count(Kind::Ice) >= moves.len() as u64);
+}
+
+/// The program has one thread for all that is not the packet path; the other tests have several.
+#[tokio::test(flavor = "current_thread")]
+async fn both_kinds_move_where_all_tasks_share_one_thread_as_in_the_program() {
+    let system = system().await;
+    let webrtc = pair(&system, 0, 1).await;
+    let webtransport = mirrored(&system, 1, 7).await;
+    for turn in 0..4 {
+        let (moved, since) = move_on(&system, &webrtc[0], Change::nth(turn)).await;
+        assert!(both_ways(&webrtc, since).await, "no recovery from change {turn}: {moved:?}");
+        move_on(&system, &webtransport, Change::nth(turn)).await;
+        assert!(echoes(&webtransport).await, "no echo after change {turn}");
+    }
+    stayed_at(&system, webrtc[0].log(), 0);
+    stayed_at(&system, webtransport.log(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_was_never_there_cannot_be_rebound() {
+    let system = system().await;
+    let nobody = "127.0.0.1:9".parse().expect("an address");
+    let error = system.switch().rebind(nobody, Hop::Port).expect_err("nothing to change");
+    assert!(error.to_string().contains("127.0.0.1:9"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,28 +135,29 @@ async fn an_ice_restart_gives_another_ufrag_of_the_same_node_and_media_goes_on()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn srtp_from_an_unknown_address_is_dropped_and_counted() {
+    /// Audio packets that are looked at once the flow is bound: 0.4 s of them.
+    const PACKETS: usize = 20;
     let system = system().await;
-    let client = join(&system, 0, "alone", 1).await;
+    let [client, peer] = pair(&system, 0, 1).await;
     // The client knows nothing of the rebinding and goes on sending, until its next check.
-    system.switch().rebind(client.local_addr()).expect("a port is free");
-    let dropped = || -> u64 {
-        (0..2)
-            .filter_map(|lb| system.lb(lb))
-            .flat_map(lb::LoadBalancer::counters)
-            .map(|counters| counters.drops(lb::DropReason::NoFlow).value())
-            .sum()
-    };
-    eventually("the LB counts what follows no flow", || dropped() > 0).await;
-    let checked = Instant::now();
-    let check = client.log().wait(crate::support::PATIENCE, |record| {
-        record.checks.iter().find(|check| **check > checked).copied()
-    });
-    assert!(check.await.is_some(), "the client checks again by itself");
+    let silently = Change { cause: Cause::Rebinding, hop: Hop::Port };
+    let (_, since) = move_on(&system, &client, silently).await;
+    eventually("the LB counts what follows no flow", || dropped(&system, DropReason::NoFlow) > 0)
+        .await;
+    let first = peer.log().wait_media(PATIENCE, client.number(), since).await;
+    let first = first.expect("the client checks again by itself");
+    let checked = client.log().read().checks.iter().any(|check| *check >= since);
+    assert!(checked, "nothing comes through before a check");
     // Its media has a flow again: the count stands still while the node hears it.
-    let after = {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        dropped()
-    };
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(dropped(), after, "nothing is dropped once the flow is bound");
+    let until_now = dropped(&system, DropReason::NoFlow);
+    let heard = peer.log().wait(PATIENCE, |record| {
+        let later = record
+            .received
+            .iter()
+            .filter(|received| received.from == client.number() && received.sent > first.sent);
+        (later.count() >= PACKETS).then_some(())
+    });
+    assert!(heard.await.is_some(), "the media goes on");
+    let now = dropped(&system, DropReason::NoFlow);
+    assert_eq!(now, until_now, "nothing is dropped once the flow is bound");
 }

@@ -10,7 +10,11 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::AsFd,
     process::Command,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::Instant,
 };
@@ -34,7 +38,10 @@ struct Link {
 impl Link {
     /// `addresses`: of the two ends, with their prefix lengths.
     fn new(addresses: [&str; 2]) -> Self {
-        let name = |end| format!("onevip-{}-{end}", std::process::id());
+        static LINKS: AtomicUsize = AtomicUsize::new(0);
+        // Tests of one process run side by side, and so do processes.
+        let link = LINKS.fetch_add(1, Ordering::Relaxed);
+        let name = |end| format!("onevip-{}-{link}-{end}", std::process::id());
         let link = Self { names: [name("lb"), name("node")] };
         let [lb, node] = &link.names;
         ip(&["netns", "add", lb]);
@@ -63,9 +70,15 @@ impl Drop for Link {
 }
 
 fn ip(arguments: &[&str]) {
-    let status = Command::new("ip").args(arguments).status();
-    let done = status.expect("this test needs the Debian package iproute2").success();
-    assert!(done, "`ip {}` failed: this test needs to be root", arguments.join(" "));
+    let output = Command::new("ip").args(arguments).output();
+    let output = output.expect("this test runs `ip`, of the Debian package iproute2");
+    assert!(
+        output.status.success(),
+        "this test makes network namespaces, which takes root: run it by `sudo -E`, or leave it out \
+         by `-E 'not test(mtu::)'`. `ip {}` said: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim_end()
+    );
 }
 
 /// Runs something on a thread, and a runtime, that live in a namespace.

@@ -6,9 +6,12 @@ use demo::{
     client::{
         WebRtcClient, WebRtcOptions, WebTransportClient, WebTransportOptions, webtransport_offer,
     },
+    moves::{Change, Mobile},
+    switch::Moved,
     system::{Shape, System, node_name},
 };
-use sfu::metrics::Kind;
+use lb::{DropReason, LoadBalancer, counters::Counters};
+use sfu::metrics::{Drop, Kind};
 
 /// Longer than anything here takes; reached only by a test that fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
@@ -64,7 +67,34 @@ pub(crate) async fn both_ways([first, second]: &[WebRtcClient; 2], since: Instan
     to_second.is_some() && to_first.is_some()
 }
 
-/// All media bore the name of one node, and no node saw an ID of another.
+/// Changes a client's address; says since when, and what has changed.
+pub(crate) async fn move_on(
+    system: &System,
+    client: &impl Mobile,
+    change: Change,
+) -> (Moved, Instant) {
+    change.of(client, system.switch()).await.expect("the client has an address, and a port is free")
+}
+
+/// Whether changes of address led to both LBs. There are two.
+pub(crate) fn both_lbs_took_part(moves: &[Moved]) -> bool {
+    (0..2).all(|lb| moves.iter().any(|moved| moved.after.lb == lb))
+}
+
+/// More turns than it ever takes until both LBs have taken part.
+pub(crate) const TURNS_MAX: usize = 60;
+
+/// What the LBs that run have counted, in all.
+pub(crate) fn counted(system: &System, read: impl Fn(&Counters) -> u64) -> u64 {
+    let lbs = (0..).map_while(|lb| system.lb(lb));
+    lbs.flat_map(LoadBalancer::counters).map(read).sum()
+}
+
+pub(crate) fn dropped(system: &System, reason: DropReason) -> u64 {
+    counted(system, |counters| counters.drops(reason).value())
+}
+
+/// All media bore the name of one node, and no node saw an ID, or media, of another's session.
 #[track_caller]
 pub(crate) fn stayed_at(system: &System, log: &demo::client::Log, node: usize) {
     let record = log.read();
@@ -76,6 +106,13 @@ pub(crate) fn stayed_at(system: &System, log: &demo::client::Log, node: usize) {
     for kind in [Kind::Ice, Kind::Quic] {
         let misrouted: u64 = system.nodes().map(|node| node.metrics().misrouted_count(kind)).sum();
         assert_eq!(misrouted, 0, "{kind:?} datagrams came to a wrong node");
+    }
+    for reason in [Drop::NoSession, Drop::UnknownUfrag] {
+        let astray: u64 = system.nodes().map(|node| node.metrics().drops_count(reason)).sum();
+        assert_eq!(
+            astray, 0,
+            "{reason:?}: something came to a node that does not have its session"
+        );
     }
 }
 

@@ -159,8 +159,16 @@ impl WebTransportClient {
     /// Those of the system.
     pub fn new_socket(&self) -> io::Result<SocketAddr> {
         let ip = self.endpoint.local_addr()?.ip();
-        self.endpoint.rebind(UdpSocket::bind((ip, 0))?)?;
+        self.move_to(UdpSocket::bind((ip, 0))?)?;
         self.endpoint.local_addr()
+    }
+
+    /// Moves to a socket that it has not had before.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn move_to(&self, socket: UdpSocket) -> io::Result<()> {
+        self.endpoint.rebind(socket)
     }
 }
 
