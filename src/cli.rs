@@ -37,12 +37,12 @@ pub(crate) enum Command {
     Demo(DemoArguments),
     /// Run a load balancer in the foreground
     ///
-    /// SIGTERM: /readyz turns 503, forwarding goes on for [admin] drain, then exit 0. SIGHUP: the
+    /// SIGTERM: /readyz turns 503, forwarding goes on for `admin.drain`, then exit 0. SIGHUP: the
     /// configuration and the fleet file are read again.
     Lb,
     /// Run an SFU node in the foreground
     ///
-    /// SIGTERM: /readyz turns 503, sessions go on for [admin] drain, then exit 0. SIGHUP: the
+    /// SIGTERM: /readyz turns 503, sessions go on for `admin.drain`, then exit 0. SIGHUP: the
     /// configuration and the fleet file are read again.
     Sfu,
     /// Validate a configuration file, and the fleet file it names, and say what it would do
