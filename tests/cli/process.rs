@@ -9,6 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+
 /// Longer than anything here takes; reached only by a test that fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -74,10 +77,8 @@ impl Running {
         Self { child, log: log.to_owned() }
     }
 
-    pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill runs");
-        assert!(sent.success(), "the process is there");
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
     }
 
     /// Its exit code, when it has ended.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::process::{Folder, Running, eventually, free_port, get, metric};
+use crate::process::{Folder, Running, Signal, eventually, free_port, get, metric};
 
 #[test]
 fn a_node_serves_by_itself_leaves_on_sigterm_and_ends_with_0() {
@@ -64,7 +64,7 @@ fn a_node_serves_by_itself_leaves_on_sigterm_and_ends_with_0() {
         assert!(problem.contains("the offer cannot be answered"), "{problem}");
     });
 
-    node.signal("TERM");
+    node.signal(Signal::TERM);
     eventually("it is not ready", || ready(503));
     assert_eq!(node.wait(), 0);
 }
@@ -136,7 +136,7 @@ fn a_reload_applies_what_it_can_and_names_what_takes_a_restart() {
     world.change("127.0.0.2/32", "127.0.0.0/8");
     world.change("203.0.113.1", "203.0.113.2");
     world.folder.write("fleet.toml", &World::fleet("[[routing]]\nconfig = 1\nnonce_len = 8\n"));
-    node.signal("HUP");
+    node.signal(Signal::HUP);
     eventually("the LBs are others", probe);
     let said = "sfu.toml: ice.candidates has changed, which takes a restart";
     eventually("it is said", || node.log().contains(said));
@@ -149,7 +149,7 @@ fn a_reload_applies_what_it_can_and_names_what_takes_a_restart() {
 fn while_it_leaves_a_node_follows_the_fleet_and_a_second_signal_ends_it() {
     let world = World::new("drain = \"1h\"\n");
     let mut node = world.start();
-    node.signal("TERM");
+    node.signal(Signal::TERM);
     eventually("it leaves", || get(world.admin, "/readyz").is_some_and(|(have, _)| have == 503));
     world.folder.write("fleet.toml", &World::fleet("state = \"draining\"\n"));
     eventually("the fleet is followed", || node.log().contains("fleet.toml: applied"));
@@ -157,6 +157,6 @@ fn while_it_leaves_a_node_follows_the_fleet_and_a_second_signal_ends_it() {
     eventually("another server ID is refused", || {
         node.log().contains("the server ID would be 0000000b instead of 0000000a")
     });
-    node.signal("TERM");
+    node.signal(Signal::TERM);
     assert_eq!(node.wait(), 0);
 }

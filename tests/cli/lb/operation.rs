@@ -8,7 +8,7 @@ use std::{
 use kit::{Connection, Hello, quic};
 
 use super::world::{ROUTING, SERVERS, World, fleet};
-use crate::process::{eventually, get};
+use crate::process::{Signal, eventually, get};
 
 #[test]
 fn a_changed_fleet_file_is_applied_within_a_second_and_a_broken_one_changes_nothing() {
@@ -60,7 +60,7 @@ fn after_sigterm_it_is_not_ready_but_forwards_for_the_drain_time_and_ends_with_0
     let [a, _] = SERVERS;
     let to_a = quic::short(&ROUTING.cid(&a, 1), b"still");
     let told = Instant::now();
-    world.lb.signal("TERM");
+    world.lb.signal(Signal::TERM);
     eventually("it is not ready", || {
         get(world.admin, "/readyz").is_some_and(|(status, _)| status == 503)
     });
@@ -78,11 +78,11 @@ fn after_sigterm_it_is_not_ready_but_forwards_for_the_drain_time_and_ends_with_0
 #[test]
 fn told_twice_to_leave_it_goes_at_once() {
     let mut world = World::start("drain = \"1h\"\n");
-    world.lb.signal("TERM");
+    world.lb.signal(Signal::TERM);
     eventually("it is not ready", || {
         get(world.admin, "/readyz").is_some_and(|(status, _)| status == 503)
     });
-    world.lb.signal("TERM");
+    world.lb.signal(Signal::TERM);
     assert_eq!(world.lb.wait(), 0);
 }
 
@@ -93,7 +93,7 @@ fn sighup_takes_over_what_can_change_and_names_what_cannot() {
     let text = fs::read_to_string(&config).expect("readable");
     let other_port = text.replace("workers = 2", "workers = 1");
     fs::write(&config, format!("{other_port}[quic]\nsni = false\n")).expect("written");
-    world.lb.signal("HUP");
+    world.lb.signal(Signal::HUP);
     eventually("it says so", || {
         world.lb.log().contains("io.workers has changed, which takes a restart")
     });
@@ -106,7 +106,7 @@ fn sighup_takes_over_what_can_change_and_names_what_cannot() {
     assert_eq!(world.drain(), 1);
 
     fs::write(&config, "[listen]\nudp = []\n").expect("written");
-    world.lb.signal("HUP");
+    world.lb.signal(Signal::HUP);
     eventually("a broken one is refused", || {
         world.lb.log().contains("the configuration in use is kept")
     });

@@ -15,7 +15,7 @@ use wire::{
 };
 
 use super::world::{OPEN, ROUTING, SERVERS, World};
-use crate::process::eventually;
+use crate::process::{Signal, eventually};
 
 /// A node that answers probes while it is told to, and counts all else.
 struct Answering {
@@ -61,7 +61,7 @@ fn a_node_that_does_not_answer_takes_no_new_connection_until_it_does() {
     let config = world.folder.path("lb.toml");
     let text = fs::read_to_string(&config).expect("readable");
     fs::write(&config, text.replace("[io]", "probe = true\n[io]")).expect("written");
-    world.lb.signal("HUP");
+    world.lb.signal(Signal::HUP);
 
     let [talks, mute] =
         [(0, true), (1, false)].map(|(node, answers)| Answering::new(&world.nodes[node], answers));
