@@ -9,6 +9,7 @@ use std::{fmt, net::SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use wire::{
     carrier::IceKey,
     maglev::HashKey,
@@ -112,7 +113,9 @@ impl TryFrom<String> for NodeId {
 
     fn try_from(name: String) -> Result<Self, InvalidNodeId> {
         let fits = (1..=64).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+            // `.` and `..` mean something else in URLs.
+            && !name.bytes().all(|byte| byte == b'.');
         if fits { Ok(Self(name)) } else { Err(InvalidNodeId(name)) }
     }
 }
@@ -130,7 +133,7 @@ impl fmt::Display for NodeId {
 }
 
 /// How datagrams reach a node.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Hash, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Hash, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Forward {
     /// Behind a header that carries the client's address (`wire::tunnel`).
@@ -141,7 +144,7 @@ pub enum Forward {
 }
 
 /// What a node may be given.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Hash, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Hash, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// All it is named by, and its share of what names nobody.

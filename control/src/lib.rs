@@ -1,13 +1,24 @@
 //! The fleet as everybody agrees on it.
 //!
-//! Today this crate holds the model: [`fleet::Fleet`], what it may contain, and how it is read from
-//! a file. Registry, placement and stores join it later and hand out the same snapshots, so that
-//! the data plane never learns where a fleet comes from.
+//! [`fleet::Fleet`] is the model. It is read from a file, or follows from what nodes, operators and
+//! rooms leave in a [`store`]: by [`registry`], [`rooms`] and [`placement`] inside the process, by
+//! [`http`] from outside. Either way it is handed out as the same snapshots, so that the data plane
+//! never learns where a fleet comes from. [`service`] is the role that runs all this.
 
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod exposition;
 pub mod fleet;
 pub mod fleet_file;
+pub mod fold;
+pub mod follow;
 pub mod hex;
+pub mod http;
+pub mod placement;
+pub mod records;
+pub mod registry;
+pub mod rooms;
+pub mod service;
+pub mod store;
 pub mod toml_file;

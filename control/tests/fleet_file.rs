@@ -148,6 +148,7 @@ fn each_mistake_gets_one_sentence_that_names_file_and_key() {
             "id = \"sfu b\"",
             "fleet.toml:12: node[0].id: \"sfu b\" is not a node name",
         ),
+        ("id = \"sfu-b\"", "id = \"..\"", "fleet.toml:12: node[0].id: \"..\" is not a node name"),
         (
             "127.0.0.0/30",
             "127.0.0.0/33",

@@ -1,0 +1,235 @@
+//! `control.toml`.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use crate::{
+    fleet::{Fleet, Warning},
+    http::Token,
+    records::Routing,
+    toml_file::{self, FileError, duration},
+};
+
+/// Shortest and longest time that a node may live without a word.
+const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
+
+/// One control's configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What it is called in logs.
+    #[serde(default = "default_name")]
+    pub name: String,
+    /// Where the fleet is kept.
+    #[serde(default)]
+    pub store: StoreConfig,
+    /// The API.
+    #[serde(default)]
+    pub http: Http,
+    /// What holds for all nodes.
+    #[serde(default)]
+    pub nodes: Nodes,
+    /// What a new store begins with.
+    #[serde(default)]
+    pub fleet: Seed,
+    /// How it leaves.
+    #[serde(default)]
+    pub admin: Admin,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// In this process, or an etcd cluster.
+    pub kind: StoreKind,
+    /// The file of an embedded store; relative to the configuration file. Absent: it is in memory, and
+    /// forgotten when the process ends.
+    pub path: Option<PathBuf>,
+    /// The members of an etcd cluster. It is known, so that who asks for etcd is told what is missing.
+    pub endpoints: Option<Vec<String>>,
+    /// The fleet's name in the cluster's keys.
+    pub cluster: Option<String>,
+}
+
+/// What keeps a fleet.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// This process.
+    #[default]
+    Embedded,
+    /// An etcd cluster.
+    Etcd,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Where the API, health and metrics are served.
+    pub listen: SocketAddr,
+    /// What calls that change something must say. [`Config::read`] puts here what `token_file` holds.
+    #[serde(deserialize_with = "token")]
+    pub token: Option<Token>,
+    /// The same, in a file of its own; relative to the configuration file.
+    pub token_file: Option<PathBuf>,
+}
+
+/// `[nodes]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Nodes {
+    /// How long a node that registers by HTTP lives after each of its calls.
+    #[serde(deserialize_with = "duration")]
+    pub ttl: Duration,
+}
+
+/// `[fleet]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Seed {
+    /// The fleet file whose `hash_key` and `[[routing]]` go into a store that has none; relative to the
+    /// configuration file. Its nodes stay out: they come by themselves.
+    pub path: Option<PathBuf>,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// How long to go on serving after SIGTERM.
+    #[serde(deserialize_with = "duration")]
+    pub drain: Duration,
+}
+
+fn default_name() -> String {
+    "control".to_owned()
+}
+
+fn token<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Token>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Token::try_from(text).map(Some).map_err(serde::de::Error::custom)
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: (Ipv4Addr::LOCALHOST, 8000).into(), token: None, token_file: None }
+    }
+}
+
+impl Default for Nodes {
+    fn default() -> Self {
+        Self { ttl: Duration::from_secs(10) }
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration file, and the token file it names.
+    ///
+    /// # Errors
+    /// One sentence naming the file and the key at fault.
+    pub fn read(file: &Path) -> Result<Self, FileError> {
+        let mut config: Self = toml_file::read(file)?;
+        let wrong = |(key, problem): (&str, String)| FileError::at_key(file, key, problem);
+        config.check().map_err(wrong)?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let paths = [&mut config.store.path, &mut config.http.token_file, &mut config.fleet.path];
+        for path in paths {
+            *path = path.take().map(|path| folder.join(path));
+        }
+        if let Some(file) = &config.http.token_file {
+            config.http.token = Some(read_token(file)?);
+        }
+        if config.http.token.is_none() && !config.http.listen.ip().to_canonical().is_loopback() {
+            let problem = format!(
+                "listens on {}, which is not a loopback address, so it needs token or token_file",
+                config.http.listen
+            );
+            return Err(wrong(("http", problem)));
+        }
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.store.kind == StoreKind::Etcd {
+            let problem = "\"etcd\" is not available in this version, use \"embedded\"";
+            return Err(("store.kind", problem.to_owned()));
+        }
+        for (key, there) in [
+            ("store.endpoints", self.store.endpoints.is_some()),
+            ("store.cluster", self.store.cluster.is_some()),
+        ] {
+            if there {
+                return Err((key, "goes with kind \"etcd\"".to_owned()));
+            }
+        }
+        if self.http.token.is_some() && self.http.token_file.is_some() {
+            return Err(("http", "token and token_file are both there, one is enough".to_owned()));
+        }
+        if !TTL.contains(&self.nodes.ttl) {
+            return Err(("nodes.ttl", "must be between 1 s and 1 h".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// What the fleet file says that a new store begins with, and what seems odd about it. `None`: no
+    /// file is named.
+    ///
+    /// # Errors
+    /// One sentence naming the fleet file and the key at fault.
+    pub fn seed(&self) -> Result<Option<(Routing, Vec<Warning>)>, FileError> {
+        /// What is taken of a fleet file that was found valid; the rest of it is none of ours.
+        #[derive(Deserialize)]
+        struct Taken {
+            hash_key: Option<String>,
+            #[serde(default)]
+            routing: Vec<serde_json::Value>,
+        }
+        let Some(file) = &self.fleet.path else { return Ok(None) };
+        let (fleet, mut warnings) = Fleet::read(file)?;
+        // That nobody is in it is as it should be here.
+        warnings.retain(|warning| !warning.0.starts_with("there is no node"));
+        if !fleet.nodes.is_empty() || !fleet.sessions.is_empty() {
+            warnings.push(Warning(
+                "its nodes and sessions are not taken: with a control they register themselves"
+                    .to_owned(),
+            ));
+        }
+        let Taken { hash_key, routing } = toml_file::read(file)?;
+        Ok(Some((Routing { hash_key, routing }, warnings)))
+    }
+
+    /// What is valid, but hardly meant.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        if self.http.token.is_none() {
+            warnings.push(Warning(
+                "http.token and token_file are missing, so nothing can be changed through the API"
+                    .to_owned(),
+            ));
+        }
+        if self.store.path.is_none() {
+            warnings.push(Warning(
+                "store.path is missing, so the fleet is forgotten when the process ends".to_owned(),
+            ));
+        }
+        warnings
+    }
+}
+
+/// The token in a file of its own, which may end its line.
+fn read_token(file: &Path) -> Result<Token, FileError> {
+    let text = fs::read_to_string(file).map_err(|error| {
+        FileError::of_file(file, format_args!("the token cannot be read: {error}"))
+    })?;
+    Token::try_from(text.trim_end().to_owned())
+        .map_err(|error| FileError::of_file(file, format_args!("the token {error}")))
+}

@@ -1,0 +1,115 @@
+//! The fleet as a stream: what LBs and nodes decide by, as the store's changes come.
+//!
+//! When the store is gone, the last fleet stays in use, and is said to be old. Nothing is taken back
+//! because a connection was lost: only what the store says counts.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time};
+
+use crate::{
+    fleet::{Fleet, Warning},
+    fold::Fold,
+    registry::{RegistryError, load},
+    store::{Changes, Revision, Store, StoreError, Watch},
+};
+
+/// How long to wait before the store is asked again after a failure, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long changes are gathered: a node that comes is several, and a thousand may come at once.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// A fleet, and the state of the store that it is of.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The store's revision.
+    pub revision: Revision,
+    /// The fleet.
+    pub fleet: Arc<Fleet>,
+    /// What seems odd about it.
+    pub warnings: Arc<[Warning]>,
+}
+
+/// What a follower knows now.
+#[derive(Clone, Debug, Default)]
+pub struct Followed {
+    /// The newest fleet that was valid. `None`: there was none yet.
+    pub snapshot: Option<Snapshot>,
+    /// Why that is not the newest there is, in one sentence.
+    pub problem: Option<String>,
+}
+
+/// Follows a store for ever, and keeps `followed` up to date. Ends when nobody looks at it any more.
+pub async fn follow<S: Store>(store: Arc<S>, followed: watch::Sender<Followed>) {
+    let mut retry = RETRY.0;
+    while !followed.is_closed() {
+        let problem = match session(&*store, &followed).await {
+            Ok(()) => return,
+            // Too far behind, or too slow: the next list is the cure.
+            Err(RegistryError::Store(StoreError::Compacted { .. })) => continue,
+            Err(problem) => problem,
+        };
+        let fresh = followed.borrow().problem.is_none();
+        followed.send_modify(|followed| followed.problem = Some(problem.to_string()));
+        retry = if fresh { RETRY.0 } else { (retry * 2).min(RETRY.1) };
+        tokio::select! {
+            () = time::sleep(retry) => {}
+            () = followed.closed() => return,
+        }
+    }
+}
+
+/// Lists, and watches from there, until something fails. `Ok`: nobody looks any more.
+async fn session<S: Store>(
+    store: &S,
+    followed: &watch::Sender<Followed>,
+) -> Result<(), RegistryError> {
+    let (mut fold, mut revision) = load(store).await?;
+    let mut watch = store.watch("", revision).await?;
+    loop {
+        publish(&fold, revision, followed);
+        let changes = tokio::select! {
+            changes = next(&mut watch) => changes?,
+            () = followed.closed() => return Ok(()),
+        };
+        revision = take(&mut fold, &changes)?;
+        // And all that comes with it.
+        let end = time::sleep(GATHER);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                changes = next(&mut watch) => revision = take(&mut fold, &changes?)?,
+                () = &mut end => break,
+            }
+        }
+    }
+}
+
+async fn next(watch: &mut Watch) -> Result<Changes, StoreError> {
+    watch.next().await.unwrap_or_else(|| Err(StoreError::Unavailable("the watch ended".to_owned())))
+}
+
+fn take(fold: &mut Fold, changes: &Changes) -> Result<Revision, RegistryError> {
+    for change in &changes.changes {
+        fold.apply(change)?;
+    }
+    Ok(changes.revision)
+}
+
+/// A fleet that is not valid changes nothing but the problem.
+fn publish(fold: &Fold, revision: Revision, followed: &watch::Sender<Followed>) {
+    match fold.fleet() {
+        Ok((fleet, warnings)) => followed.send_modify(|followed| {
+            *followed = Followed {
+                snapshot: Some(Snapshot {
+                    revision,
+                    fleet: Arc::new(fleet),
+                    warnings: warnings.into(),
+                }),
+                problem: None,
+            };
+        }),
+        Err(problem) => followed.send_modify(|followed| followed.problem = Some(problem)),
+    }
+}

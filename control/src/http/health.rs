@@ -1,0 +1,177 @@
+//! Health and metrics.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use tokio::{task, time};
+
+use super::{
+    Api, nodes,
+    problem::{Problem, StoreFailed},
+};
+use crate::{
+    exposition::{self, Exposition},
+    fleet, records,
+    store::{List, PAGE_MAX, Store},
+};
+
+/// How long the store may take to answer before it counts as one that does not.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What was asked, and what became of it.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    /// By route, method and status class: all three are ours, so there are few.
+    counts: Mutex<BTreeMap<(String, &'static str, &'static str), u64>>,
+    store_failures: AtomicU64,
+}
+
+/// Counts a request when it is answered.
+pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
+    let method = match *request.method() {
+        Method::GET => "GET",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        _ => "other",
+    };
+    let response = next.run(request).await;
+    let class = match response.status().as_u16() {
+        ..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500.. => "5xx",
+    };
+    if response.extensions().get::<StoreFailed>().is_some() {
+        api.requests.store_failures.fetch_add(1, Ordering::Relaxed);
+    }
+    let mut counts = api.requests.counts.lock().unwrap_or_else(PoisonError::into_inner);
+    *counts.entry((route, method, class)).or_default() += 1;
+    response
+}
+
+/// Whether the process answers.
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "healthz", tag = "health",
+    responses((status = OK, body = String, description = "It does.", content_type = "text/plain")),
+)]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether calls should be sent here.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "readyz", tag = "health",
+    responses(
+        (status = OK, body = String, description = "They should.", content_type = "text/plain"),
+        (status = SERVICE_UNAVAILABLE, body = Problem, content_type = "application/problem+json",
+            description = "It is leaving, or its store does not answer."),
+    ),
+)]
+pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Problem> {
+    if api.is_leaving() {
+        return Err(Problem::unavailable("leaving", "this control is leaving"));
+    }
+    match time::timeout(PATIENCE, api.store.get(records::ROUTING)).await {
+        Ok(answered) => answered?,
+        Err(_) => {
+            return Err(Problem::unavailable("store_slow", "the store does not answer in time"));
+        }
+    };
+    Ok("ready\n")
+}
+
+/// Metrics, as Prometheus scrapes them.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "health",
+    responses((status = OK, body = String, content_type = "text/plain",
+        description = "Those that can be told; fewer while the store does not answer.")),
+)]
+pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
+    let mut out = Exposition::new();
+    let nodes = count_nodes(&api).await;
+    let rooms = count_rooms(&api).await;
+    // What is not known has no number.
+    match (nodes, rooms) {
+        (Ok(nodes), Ok(rooms)) => {
+            let mut family = out.gauge("onevip_control_nodes", "Nodes by what they are now.");
+            for ((state, alive), count) in nodes {
+                family = family.sample(&[("state", state), ("alive", alive)], count);
+            }
+            out.gauge("onevip_control_rooms", "Rooms that are placed.").sample(&[], rooms);
+        }
+        (Err(_), _) | (_, Err(_)) => {
+            api.requests.store_failures.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    {
+        let counts = api.requests.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut family = out.counter("onevip_control_requests_total", "Requests answered.");
+        for ((route, method, class), count) in &*counts {
+            let labels = [("route", route.as_str()), ("method", method), ("status", class)];
+            family = family.sample(&labels, *count);
+        }
+    }
+    out.counter("onevip_control_store_failures_total", "Requests refused because of the store.")
+        .sample(&[], api.requests.store_failures.load(Ordering::Relaxed));
+    (StatusCode::OK, [(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], out.render())
+}
+
+/// Nodes by state and by whether they live.
+async fn count_nodes(api: &Api) -> Result<BTreeMap<(&'static str, &'static str), u64>, Problem> {
+    let states = ["serving", "draining", "down"];
+    let all = states.into_iter().flat_map(|state| [((state, "true"), 0), ((state, "false"), 0)]);
+    // No node that is not alive is serving.
+    let mut counts: BTreeMap<_, _> = all.filter(|(key, _)| *key != ("serving", "false")).collect();
+    let mut after: Option<String> = None;
+    loop {
+        let page = nodes::page(&api.store, after.as_deref(), PAGE_MAX).await?;
+        for node in &page.nodes {
+            let state = match node.state {
+                fleet::State::Serving => "serving",
+                fleet::State::Draining => "draining",
+                fleet::State::Down => "down",
+            };
+            let alive = if node.alive { "true" } else { "false" };
+            *counts.entry((state, alive)).or_default() += 1;
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(counts);
+        }
+        // There may be many, and others wait.
+        task::yield_now().await;
+    }
+}
+
+async fn count_rooms(api: &Api) -> Result<u64, Problem> {
+    let mut count = 0;
+    let mut after: Option<String> = None;
+    loop {
+        let list =
+            List { prefix: records::ROOMS, after: after.as_deref(), limit: PAGE_MAX, at: None };
+        let page = api.store.list(list).await?;
+        count += page.entries.len() as u64;
+        if !page.more {
+            return Ok(count);
+        }
+        after = page.entries.into_iter().next_back().map(|entry| entry.key);
+        task::yield_now().await;
+    }
+}

@@ -1,0 +1,290 @@
+//! How a node without access to the store comes in, stays, and comes back: by the same `PUT`.
+//!
+//! A process makes up its `instance` once, says no `epoch` in its first call, and from then on the
+//! `epoch` of the last answer. So whoever asks is told apart:
+//!
+//! | `instance` | `epoch` | the node's lease | |
+//! | --- | --- | --- | --- |
+//! | the registered one | any | runs | renewed |
+//! | the registered one | any | has ended | registered again, as itself |
+//! | another | not said | | a new process of that name: registered, in place of the former |
+//! | another | said | | it was replaced, and is told so |
+//!
+//! Answers that are lost do no harm: the same call again has the same effect.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Api,
+    extract::{self, Body, Node},
+    openapi::Changes,
+    problem::Problem,
+};
+use crate::{
+    fleet::{self, NodeId},
+    hex,
+    records::{self, Alive, Description, Member, Stats},
+    registry::Wish,
+    store::{Condition, Entry, LeaseId, Outcome, Store, StoreError, Txn},
+};
+
+/// Attempts at what others keep overtaking.
+const ATTEMPTS: usize = 16;
+
+/// Most networks of a node's sessions.
+const PREFIXES_MAX: usize = 64;
+
+/// Longest address of a node's signalling, in bytes.
+const URL_MAX: usize = 1024;
+
+/// A node's call.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Heartbeat {
+    /// Tells this process from others that have had the node's name: random, made up at its start.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "5f0c2b1e")]
+    instance: String,
+    /// The registration that the last answer was of; not said in a process's first call.
+    epoch: Option<u64>,
+    /// `any`: the one it has, or a free one. `none`: it issues no IDs. Else this one, in hex.
+    #[serde(default = "any")]
+    #[schema(
+        default = "any",
+        example = "0000000a",
+        pattern = "^(any|none|([0-9A-Fa-f]{2}){1,15})$"
+    )]
+    server_id: String,
+    /// What it wants to be itself.
+    #[serde(default)]
+    state: Own,
+    /// How busy it is.
+    load: Option<Load>,
+    /// What it says of itself.
+    node: Description,
+}
+
+fn any() -> String {
+    "any".to_owned()
+}
+
+/// What a node may want to be.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Own {
+    /// It takes new sessions.
+    #[default]
+    Serving,
+    /// It takes none, and keeps those it has.
+    Draining,
+}
+
+/// How busy a node is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Load {
+    /// Sessions now.
+    #[serde(default)]
+    #[schema(maximum = 4294967295_i64)]
+    sessions: u32,
+    /// Sessions it takes at most; 0: it does not say.
+    #[serde(default)]
+    #[schema(maximum = 4294967295_i64)]
+    sessions_max: u32,
+    /// The busiest of its processors, 0 to 100.
+    #[serde(default)]
+    #[schema(maximum = 100)]
+    busy_percent: u8,
+}
+
+/// What a node is told.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Registration {
+    /// Its name.
+    #[schema(value_type = String)]
+    id: NodeId,
+    /// Its registration's number, to be said in the next call.
+    epoch: u64,
+    /// Its server ID in hex; absent for a node that issues no IDs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_id: Option<String>,
+    /// It is taken for gone if it does not call again within this time, in milliseconds; a third of it
+    /// is a good interval.
+    ttl_ms: u64,
+    /// What an operator wants it to be.
+    wanted: fleet::State,
+}
+
+/// Lets a node in, or keeps it in.
+#[utoipa::path(
+    put, path = "/v1/nodes/{id}", operation_id = "register_node", tag = "nodes",
+    params(("id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$")),
+    request_body = Heartbeat,
+    responses(
+        (status = OK, body = Registration, description = "It was in, and its lease is renewed."),
+        (status = CREATED, body = Registration, description = "It is registered, with a new epoch."),
+        Changes,
+    ),
+    security(("token" = [])),
+)]
+pub(super) async fn put(
+    State(api): State<Api>,
+    Node(id): Node,
+    Body(mut heartbeat): Body<Heartbeat>,
+) -> Result<(StatusCode, Json<Registration>), Problem> {
+    let wish = heartbeat.check()?;
+    let mut fresh = false;
+    for _ in 0..ATTEMPTS {
+        let (member, _) = read::<Member>(&api, &records::member(&id)).await?;
+        let member = heartbeat.is_welcome(&id, member)?;
+        let (alive, at) = read::<Alive>(&api, &records::node(&id)).await?;
+        if let Some(member) = member.filter(|member| heartbeat.is_of(member) && fits(&wish, member))
+            && let Some((alive, at)) = alive.zip(at)
+            && alive.epoch == member.epoch
+            && let Some(lease) = at.lease
+        {
+            // As long as a lease that was just granted lasts, at most.
+            let Some(ttl) = renew(&api, &id, &heartbeat, &alive, &at, lease).await? else {
+                continue;
+            };
+            let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
+            let Member { epoch, server_id, wanted, .. } = member;
+            let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+            return Ok((status, Json(Registration { id, epoch, server_id, ttl_ms, wanted })));
+        }
+        let instance = Some(heartbeat.instance.as_str());
+        let ttl = api.ttl;
+        api.registry.register_instance(&id, instance, &heartbeat.node, &wish, ttl).await?;
+        fresh = true;
+    }
+    Err(Problem::unavailable("overtaken", "others keep changing the same node, try again"))
+}
+
+impl Heartbeat {
+    /// What the records cannot check, and each value in its one form.
+    fn check(&mut self) -> Result<Wish, Problem> {
+        if NodeId::try_from(self.instance.clone()).is_err() {
+            let problem = "instance must be 1 to 64 characters of A-Z a-z 0-9 . _ -";
+            return Err(Problem::invalid(problem));
+        }
+        if self.load.is_some_and(|load| load.busy_percent > 100) {
+            return Err(Problem::invalid("load.busy_percent must be 0 to 100"));
+        }
+        let node = &mut self.node;
+        for (key, text) in [
+            ("node.pool", &node.pool),
+            ("node.region", &node.region),
+            ("node.zone", &node.zone),
+            ("node.version", &node.version),
+        ] {
+            extract::label(key, text)?;
+        }
+        if node.serves.len() > 2 || node.prefix.len() > PREFIXES_MAX {
+            return Err(Problem::invalid(format_args!(
+                "node.serves has at most 2 entries, node.prefix {PREFIXES_MAX}"
+            )));
+        }
+        let is_url = |url: &String| url.len() <= URL_MAX && !url.contains(char::is_control);
+        if !node.signalling.as_ref().is_none_or(is_url) {
+            return Err(Problem::invalid(format_args!(
+                "node.signalling must be at most {URL_MAX} bytes without control characters"
+            )));
+        }
+        // One address, and one server ID, must not be two keys in the store.
+        node.address = SocketAddr::new(node.address.ip().to_canonical(), node.address.port());
+        match self.server_id.as_str() {
+            "any" => Ok(Wish::Any),
+            "none" => Ok(Wish::None),
+            text => match hex::decode_server_id(text) {
+                Ok(server_id) => Ok(Wish::This(server_id.to_string())),
+                Err(error) => Err(Problem::invalid(format_args!("server_id: {error}"))),
+            },
+        }
+    }
+
+    /// The member that is meant, unless this process must not speak for it.
+    fn is_welcome(&self, id: &NodeId, member: Option<Member>) -> Result<Option<Member>, Problem> {
+        let Some(epoch) = self.epoch else { return Ok(member) };
+        match member {
+            Some(member) if member.instance.as_ref() == Some(&self.instance) => Ok(Some(member)),
+            Some(member) => Err(Problem::conflict(
+                "replaced",
+                format_args!(
+                    "registration {epoch} of node {id} was replaced by another process, whose is {}",
+                    member.epoch
+                ),
+            )),
+            None => Err(Problem::conflict(
+                "removed",
+                format_args!("node {id} was removed; it joins anew by a call without an epoch"),
+            )),
+        }
+    }
+
+    /// Whether this is what the member said of itself already.
+    fn is_of(&self, member: &Member) -> bool {
+        member.instance.as_ref() == Some(&self.instance) && member.node == self.node
+    }
+}
+
+/// Whether a member has what it wishes for.
+fn fits(wish: &Wish, member: &Member) -> bool {
+    match wish {
+        Wish::None => true,
+        Wish::Any => member.server_id.is_some(),
+        Wish::This(_) => {
+            matches!(wish, Wish::This(this) if member.server_id.as_ref() == Some(this))
+        }
+    }
+}
+
+/// Renews a lease, and keeps what the node says with it. `None`: it has ended, or is another's by now.
+async fn renew(
+    api: &Api,
+    id: &NodeId,
+    heartbeat: &Heartbeat,
+    alive: &Alive,
+    at: &Entry,
+    lease: LeaseId,
+) -> Result<Option<Duration>, Problem> {
+    let ttl = match api.store.keep_alive(lease).await {
+        Ok(ttl) => ttl,
+        Err(StoreError::LeaseEnded(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut txn =
+        Txn { when: vec![Condition::Modified(at.key.clone(), at.modified)], then: Vec::new() };
+    let state = match heartbeat.state {
+        Own::Serving => fleet::State::Serving,
+        Own::Draining => fleet::State::Draining,
+    };
+    if alive.state != state {
+        let alive = Alive { epoch: alive.epoch, state };
+        txn.then.push(records::put(at.key.clone(), &alive, Some(lease)));
+    }
+    if let Some(Load { sessions, sessions_max, busy_percent }) = heartbeat.load {
+        let (before, _) = read::<Stats>(api, &records::stats(id)).await?;
+        let report = before.map_or(0, |stats| stats.report) + 1;
+        let stats = Stats { report, sessions, sessions_max, busy_percent };
+        txn.then.push(records::put(records::stats(id), &stats, Some(lease)));
+    }
+    if txn.then.is_empty() {
+        return Ok(Some(ttl));
+    }
+    match api.store.commit(txn).await {
+        Ok(Outcome::Committed(_)) => Ok(Some(ttl)),
+        Ok(Outcome::Refused(_)) | Err(StoreError::LeaseEnded(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn read<T: serde::de::DeserializeOwned>(
+    api: &Api,
+    key: &str,
+) -> Result<(Option<T>, Option<Entry>), Problem> {
+    let (entry, _) = api.store.get(key).await?;
+    Ok((entry.as_ref().map(records::read).transpose()?, entry))
+}

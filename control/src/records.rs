@@ -1,0 +1,254 @@
+//! What stands at which key of a store, as JSON.
+//!
+//! | key | value | lease |
+//! | --- | --- | --- |
+//! | `members/<node>` | [`Member`]: all that the fleet remembers of a node, dead or alive | none |
+//! | `nodes/<node>` | [`Alive`]: it is there, and this is what it says of itself | the node's |
+//! | `server-ids/<hex>` | [`Owner`]: whose a server ID is | none |
+//! | `addresses/<address>` | [`Owner`]: whose an address is | none |
+//! | `quarantine/<hex>` | nothing: a server ID that is free, but not yet | its own |
+//! | `routing` | [`Routing`]: how IDs are written | none |
+//! | `stats/<node>` | [`Stats`]: how busy it is, by its own report | the node's |
+//! | `rooms/<tenant>/<room>` | [`Room`]: which nodes a room is on | none |
+//! | `sessions/<ufrag>/<client ufrag>` | [`Session`]: an ICE session of a foreign SFU | the node's |
+//!
+//! A node's lease alone says whether it lives. What must outlive it stands under `members`: LBs go on
+//! sending to a node whose lease is gone, since its sessions may be well.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::{
+    fleet::{Forward, NodeId, State},
+    store::{Entry, LeaseId, Write},
+};
+
+/// Where members are kept.
+pub const MEMBERS: &str = "members/";
+
+/// Where leases of nodes are seen.
+pub const NODES: &str = "nodes/";
+
+/// Where sessions of foreign SFUs are kept.
+pub const SESSIONS: &str = "sessions/";
+
+/// Where reports are kept.
+pub const STATS: &str = "stats/";
+
+/// Where rooms are kept.
+pub const ROOMS: &str = "rooms/";
+
+/// Where the routing configurations are.
+pub const ROUTING: &str = "routing";
+
+/// What a node says of itself: the `[[node]]` of a fleet file, without its state.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// The address of its tunnel socket.
+    #[schema(value_type = String, example = "10.0.0.11:7001")]
+    pub address: SocketAddr,
+    /// How datagrams reach it.
+    #[serde(default)]
+    pub forward: Forward,
+    /// What it may be chosen for: `ice`, `quic`.
+    #[serde(default = "everything")]
+    pub serves: Vec<String>,
+    /// Its share of new connections.
+    #[serde(default = "hundred")]
+    pub weight: u32,
+    /// A label for placement.
+    #[serde(default = "default_pool")]
+    pub pool: String,
+    /// Where addresses of its sessions may lie; empty: its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub prefix: Vec<ipnet::IpNet>,
+    /// Labels for placement: where it stands.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// See `region`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// Where its signalling is reached from inside the fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signalling: Option<String>,
+    /// What it runs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+}
+
+fn everything() -> Vec<String> {
+    vec!["ice".to_owned(), "quic".to_owned()]
+}
+
+const fn hundred() -> u32 {
+    100
+}
+
+fn default_pool() -> String {
+    "default".to_owned()
+}
+
+/// All that the fleet remembers of a node.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Member {
+    /// Grows with every registration, so that a former self is told apart.
+    pub epoch: u64,
+    /// The process that registered, where it said which: one that lost its lease comes back as itself,
+    /// and one that was replaced does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Hex; absent for a node that issues no IDs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<String>,
+    /// What an operator wants it to be: kept when its lease is gone, and when it comes back.
+    #[serde(default)]
+    pub wanted: State,
+    /// What it said of itself last.
+    pub node: Description,
+}
+
+/// A node that holds its lease.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Alive {
+    /// The registration it is of.
+    pub epoch: u64,
+    /// What it wants to be itself: it drains when it is told to end.
+    #[serde(default)]
+    pub state: State,
+}
+
+/// Whose something is.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Owner {
+    /// The node; absent: it had one, and may be given away when its quarantine is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<NodeId>,
+    /// The owner's registration in which it took it.
+    pub epoch: u64,
+}
+
+/// How IDs are written: `hash_key` and the `[[routing]]` of a fleet file.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Routing {
+    /// Hex, 16 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_key: Option<String>,
+    /// As in a fleet file.
+    #[serde(default)]
+    pub routing: Vec<Value>,
+}
+
+/// An ICE session of a foreign SFU.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// The SFU's user fragment.
+    pub ufrag: String,
+    /// The node.
+    pub node: NodeId,
+    /// The client's user fragment, where it tells sessions apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ufrag: Option<String>,
+    /// The session's own address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+}
+
+/// How busy a node is, by its own report.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
+pub struct Stats {
+    /// Reports so far in this registration: two are told apart by it.
+    pub report: u64,
+    /// Sessions now.
+    #[serde(default)]
+    pub sessions: u32,
+    /// Sessions it takes at most.
+    #[serde(default)]
+    pub sessions_max: u32,
+    /// The busiest of its processors, 0 to 100.
+    #[serde(default)]
+    pub busy_percent: u8,
+}
+
+/// Which nodes a room is on.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Room {
+    /// Where its state lives, and where participants go first.
+    pub home: NodeId,
+    /// All nodes it is on, `home` among them.
+    pub nodes: Vec<NodeId>,
+    /// Grows whenever the home changes, so that a former home cannot speak for it any more.
+    pub epoch: u64,
+}
+
+/// An entry whose value is not what its key promises.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct Unreadable {
+    /// The key.
+    pub key: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// Key of a node's membership.
+#[must_use]
+pub fn member(id: &NodeId) -> String {
+    format!("{MEMBERS}{id}")
+}
+
+/// Key of a node's sign of life.
+#[must_use]
+pub fn node(id: &NodeId) -> String {
+    format!("{NODES}{id}")
+}
+
+/// Key of a server ID, in hex.
+#[must_use]
+pub fn server_id(hex: &str) -> String {
+    format!("server-ids/{hex}")
+}
+
+/// Key of an address.
+#[must_use]
+pub fn address(address: SocketAddr) -> String {
+    format!("addresses/{address}")
+}
+
+/// Key of a node's report.
+#[must_use]
+pub fn stats(id: &NodeId) -> String {
+    format!("{STATS}{id}")
+}
+
+/// Key of a room. Names with a slash would reach into other tenants, so they are refused before.
+#[must_use]
+pub fn room(tenant: &str, room: &str) -> String {
+    format!("{ROOMS}{tenant}/{room}")
+}
+
+/// Key of a server ID's quarantine.
+#[must_use]
+pub fn quarantine(hex: &str) -> String {
+    format!("quarantine/{hex}")
+}
+
+/// The value of an entry.
+///
+/// # Errors
+/// [`Unreadable`], which names the key.
+pub fn read<T: DeserializeOwned>(entry: &Entry) -> Result<T, Unreadable> {
+    serde_json::from_slice(&entry.value)
+        .map_err(|error| Unreadable { key: entry.key.clone(), problem: error.to_string() })
+}
+
+/// Puts a record.
+pub fn put<T: Serialize>(key: String, record: &T, lease: Option<LeaseId>) -> Write {
+    // Records are structs of texts and numbers, which JSON has words for.
+    Write::Put { key, value: json!(record).to_string().into_bytes(), lease }
+}

@@ -1,0 +1,405 @@
+//! Nodes that come and go: who they are, whose their server IDs and addresses are, and who lives.
+//!
+//! Everything that must not be given twice has a key of its own, and is taken in the same transaction
+//! that needs it; whoever comes second finds the condition broken, reads again, and is refused or
+//! chooses otherwise. Nothing here compares clocks: a node lives as long as its lease.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    fleet::{NodeId, State},
+    fold::Fold,
+    hex,
+    records::{self, Alive, Description, Member, Owner, Unreadable},
+    store::{
+        Condition, Entry, LeaseId, List, Outcome, PAGE_MAX, Revision, Store, StoreError, Txn, Write,
+    },
+};
+
+/// How long the server ID of a node that was removed is given to nobody: clients may still send IDs
+/// that name it.
+pub const QUARANTINE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Attempts at a transaction that others keep overtaking.
+const ATTEMPTS: usize = 64;
+
+/// The nodes of a fleet, kept in a store.
+#[derive(Debug)]
+pub struct Registry<S> {
+    store: Arc<S>,
+}
+
+impl<S> Clone for Registry<S> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone() }
+    }
+}
+
+/// What a node is to have besides what it says of itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Wish {
+    /// No server ID: it issues no IDs of ours.
+    None,
+    /// The one it has, or a free one.
+    Any,
+    /// This one, in hex.
+    This(String),
+}
+
+/// A node that has been let in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Registered {
+    /// To be kept alive.
+    pub lease: LeaseId,
+    /// Its registration's number.
+    pub epoch: u64,
+    /// Its server ID, in hex.
+    pub server_id: Option<String>,
+}
+
+/// Why a node is not let in, or not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The store did not do its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store holds what it must not.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// Another node has it.
+    #[error("{what} {value} is node {owner}'s")]
+    Taken {
+        /// What it is.
+        what: &'static str,
+        /// The server ID or address.
+        value: String,
+        /// Who has it.
+        owner: NodeId,
+    },
+    /// The server ID was another node's until lately.
+    #[error("server ID {0} was given back lately, and clients may still send IDs that carry it")]
+    Quarantined(String),
+    /// A living node of that name is somewhere else.
+    #[error("node {id} lives at {address}; it can move when its lease has ended")]
+    Alive {
+        /// The name.
+        id: NodeId,
+        /// Where it is.
+        address: std::net::SocketAddr,
+    },
+    /// A member's server ID is for life.
+    #[error("node {id} has server ID {server_id}; another takes its removal")]
+    OtherServerId {
+        /// The name.
+        id: NodeId,
+        /// What it has.
+        server_id: String,
+    },
+    /// With it, the fleet would not be valid.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such node.
+    #[error("there is no node {0}")]
+    Unknown(NodeId),
+    /// It lives, so it cannot be removed.
+    #[error("node {0} is alive; drain it and stop it first")]
+    StillAlive(NodeId),
+    /// Others changed the same all the time.
+    #[error("others keep changing the same, try again")]
+    Overtaken,
+    /// The system has no random bytes.
+    #[error("no random bytes from the system: {0}")]
+    NoRandom(getrandom::Error),
+}
+
+/// Members, leases, routing and sessions of one revision.
+pub(crate) async fn load<S: Store>(store: &S) -> Result<(Fold, Revision), RegistryError> {
+    let mut fold = Fold::default();
+    let mut at = None;
+    for prefix in [records::ROUTING, records::MEMBERS, records::NODES, records::SESSIONS] {
+        let mut after: Option<String> = None;
+        loop {
+            let list = List { prefix, after: after.as_deref(), limit: PAGE_MAX, at };
+            let page = store.list(list).await?;
+            at = Some(page.revision);
+            for entry in &page.entries {
+                fold.put(entry)?;
+            }
+            after = page.entries.last().map(|entry| entry.key.clone());
+            if !page.more {
+                break;
+            }
+        }
+    }
+    Ok((fold, at.unwrap_or_default()))
+}
+
+impl<S: Store> Registry<S> {
+    /// A registry in `store`.
+    #[must_use]
+    pub const fn new(store: Arc<S>) -> Self {
+        Self { store }
+    }
+
+    /// Lets a node in, or back in as itself. It lives for `ttl` after each renewal of its lease.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; nothing has changed then.
+    pub async fn register(
+        &self,
+        id: &NodeId,
+        node: &Description,
+        wish: &Wish,
+        ttl: Duration,
+    ) -> Result<Registered, RegistryError> {
+        self.register_instance(id, None, node, wish, ttl).await
+    }
+
+    /// The same for a node whose process has a name of its own, which is remembered.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; nothing has changed then.
+    pub async fn register_instance(
+        &self,
+        id: &NodeId,
+        instance: Option<&str>,
+        node: &Description,
+        wish: &Wish,
+        ttl: Duration,
+    ) -> Result<Registered, RegistryError> {
+        // One form for each thing, or two nodes could have the same under two keys.
+        let mut node = node.clone();
+        node.address.set_ip(node.address.ip().to_canonical());
+        let wish = match wish {
+            Wish::This(text) => {
+                let id = hex::decode_server_id(text);
+                Wish::This(
+                    id.map_err(|error| RegistryError::Invalid(error.to_string()))?.to_string(),
+                )
+            }
+            Wish::None | Wish::Any => wish.clone(),
+        };
+        let lease = self.store.grant(ttl).await?;
+        let registered = self.try_register(id, instance, &node, &wish, lease).await;
+        if registered.is_err() {
+            // It would end by itself.
+            let _ended = self.store.revoke(lease).await;
+        }
+        registered
+    }
+
+    async fn try_register(
+        &self,
+        id: &NodeId,
+        instance: Option<&str>,
+        node: &Description,
+        wish: &Wish,
+        lease: LeaseId,
+    ) -> Result<Registered, RegistryError> {
+        for _ in 0..ATTEMPTS {
+            let mut txn = Txn::default();
+            let (former, at) = self.read::<Member>(&records::member(id)).await?;
+            txn.when.push(still(records::member(id), at));
+            self.take_place(id, node, former.as_ref(), &mut txn).await?;
+            let epoch = former.as_ref().map_or(0, |member| member.epoch) + 1;
+            let server_id = self.take_server_id(id, former.as_ref(), wish, epoch, &mut txn).await?;
+            self.take_address(id, node, former.as_ref(), epoch, &mut txn).await?;
+            let member = Member {
+                epoch,
+                instance: instance.map(str::to_owned),
+                server_id: server_id.clone(),
+                wanted: former.map_or(State::Serving, |member| member.wanted),
+                node: node.clone(),
+            };
+            self.check(id, &member).await?;
+            let alive = Alive { epoch, state: State::Serving };
+            txn.then.push(records::put(records::member(id), &member, None));
+            txn.then.push(records::put(records::node(id), &alive, Some(lease)));
+            if let Outcome::Committed(_) = self.store.commit(txn).await? {
+                return Ok(Registered { lease, epoch, server_id });
+            }
+        }
+        Err(RegistryError::Overtaken)
+    }
+
+    /// A name is one node's. Its former self may be replaced before its lease ends only from the same
+    /// address, which two cannot have.
+    async fn take_place(
+        &self,
+        id: &NodeId,
+        node: &Description,
+        former: Option<&Member>,
+        txn: &mut Txn,
+    ) -> Result<(), RegistryError> {
+        let (alive, at) = self.read::<Alive>(&records::node(id)).await?;
+        txn.when.push(still(records::node(id), at));
+        match (alive, former) {
+            (Some(_), Some(member)) if member.node.address != node.address => {
+                Err(RegistryError::Alive { id: id.clone(), address: member.node.address })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn take_server_id(
+        &self,
+        id: &NodeId,
+        former: Option<&Member>,
+        wish: &Wish,
+        epoch: u64,
+        txn: &mut Txn,
+    ) -> Result<Option<String>, RegistryError> {
+        let had = former.and_then(|member| member.server_id.clone());
+        let wanted = match (wish, had) {
+            (Wish::None, None) => return Ok(None),
+            (Wish::This(wanted), Some(had)) if *wanted != had => {
+                return Err(RegistryError::OtherServerId { id: id.clone(), server_id: had });
+            }
+            (Wish::None | Wish::Any | Wish::This(_), Some(had)) => had,
+            (Wish::This(wanted), None) => wanted.clone(),
+            (Wish::Any, None) => self.free_server_id().await?,
+        };
+        let key = records::server_id(&wanted);
+        let (owner, at) = self.read::<Owner>(&key).await?;
+        match owner.and_then(|owner| owner.owner) {
+            Some(owner) if owner != *id => {
+                return Err(RegistryError::Taken { what: "server ID", value: wanted, owner });
+            }
+            Some(_) => {}
+            None => {
+                let quarantine = records::quarantine(&wanted);
+                if self.store.get(&quarantine).await?.0.is_some() {
+                    return Err(RegistryError::Quarantined(wanted));
+                }
+                txn.when.push(Condition::Absent(quarantine));
+            }
+        }
+        txn.when.push(still(key.clone(), at));
+        txn.then.push(records::put(key, &Owner { owner: Some(id.clone()), epoch }, None));
+        Ok(Some(wanted))
+    }
+
+    /// A server ID that nobody has or had lately: random, so that two who look at once rarely meet.
+    async fn free_server_id(&self) -> Result<String, RegistryError> {
+        let (fold, _) = load(&*self.store).await?;
+        let len = fold.server_id_len().ok_or_else(|| {
+            RegistryError::Invalid("there is no routing configuration to issue IDs with".to_owned())
+        })?;
+        for _ in 0..ATTEMPTS {
+            let mut bytes = vec![0; len];
+            getrandom::fill(&mut bytes).map_err(RegistryError::NoRandom)?;
+            let candidate = hex::encode(&bytes);
+            let is_free = |owner: Option<Owner>| owner.is_none_or(|owner| owner.owner.is_none());
+            if is_free(self.read(&records::server_id(&candidate)).await?.0)
+                && self.store.get(&records::quarantine(&candidate)).await?.0.is_none()
+            {
+                return Ok(candidate);
+            }
+        }
+        Err(RegistryError::Invalid(format!("hardly any server ID of {len} bytes is free")))
+    }
+
+    async fn take_address(
+        &self,
+        id: &NodeId,
+        node: &Description,
+        former: Option<&Member>,
+        epoch: u64,
+        txn: &mut Txn,
+    ) -> Result<(), RegistryError> {
+        let key = records::address(node.address);
+        let (owner, at) = self.read::<Owner>(&key).await?;
+        if let Some(owner) = owner.and_then(|owner| owner.owner).filter(|owner| owner != id) {
+            let value = node.address.to_string();
+            return Err(RegistryError::Taken { what: "address", value, owner });
+        }
+        txn.when.push(still(key.clone(), at));
+        txn.then.push(records::put(key, &Owner { owner: Some(id.clone()), epoch }, None));
+        if let Some(former) = former.filter(|former| former.node.address != node.address) {
+            txn.then.push(Write::Delete(records::address(former.node.address)));
+        }
+        Ok(())
+    }
+
+    /// Whether the fleet would be valid with this member.
+    async fn check(&self, id: &NodeId, member: &Member) -> Result<(), RegistryError> {
+        let (mut fold, _) = load(&*self.store).await?;
+        fold.set_member(id.clone(), member.clone());
+        fold.fleet().map(drop).map_err(RegistryError::Invalid)
+    }
+
+    /// Says what a node is to be from now on, whether it lives or not.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unknown`], or those of the store.
+    pub async fn want(&self, id: &NodeId, state: State) -> Result<(), RegistryError> {
+        for _ in 0..ATTEMPTS {
+            let key = records::member(id);
+            let (member, at) = self.read::<Member>(&key).await?;
+            let mut member = member.ok_or_else(|| RegistryError::Unknown(id.clone()))?;
+            member.wanted = state;
+            let then = vec![records::put(key.clone(), &member, None)];
+            let txn = Txn { when: vec![still(key, at)], then };
+            if let Outcome::Committed(_) = self.store.commit(txn).await? {
+                return Ok(());
+            }
+        }
+        Err(RegistryError::Overtaken)
+    }
+
+    /// Forgets a node that does not live. Its server ID is given to nobody for [`QUARANTINE`].
+    ///
+    /// # Errors
+    /// [`RegistryError::Unknown`], [`RegistryError::StillAlive`], or those of the store.
+    pub async fn remove(&self, id: &NodeId) -> Result<(), RegistryError> {
+        let mut lease = None;
+        for _ in 0..ATTEMPTS {
+            let key = records::member(id);
+            let (member, at) = self.read::<Member>(&key).await?;
+            let member = member.ok_or_else(|| RegistryError::Unknown(id.clone()))?;
+            if self.store.get(&records::node(id)).await?.0.is_some() {
+                return Err(RegistryError::StillAlive(id.clone()));
+            }
+            let mut txn = Txn {
+                when: vec![still(key.clone(), at), Condition::Absent(records::node(id))],
+                then: vec![
+                    Write::Delete(key),
+                    Write::Delete(records::address(member.node.address)),
+                ],
+            };
+            if let Some(server_id) = &member.server_id {
+                // One for all attempts.
+                let granted = match lease {
+                    Some(granted) => granted,
+                    None => self.store.grant(QUARANTINE).await?,
+                };
+                lease = Some(granted);
+                let nobody = Owner { owner: None, epoch: member.epoch };
+                txn.then.push(records::put(records::server_id(server_id), &nobody, None));
+                txn.then.push(records::put(records::quarantine(server_id), &(), lease));
+            }
+            if let Outcome::Committed(_) = self.store.commit(txn).await? {
+                return Ok(());
+            }
+        }
+        Err(RegistryError::Overtaken)
+    }
+
+    /// A record, and the entry it was read from.
+    async fn read<T: serde::de::DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<(Option<T>, Option<Entry>), RegistryError> {
+        let (entry, _) = self.store.get(key).await?;
+        let record = entry.as_ref().map(records::read).transpose()?;
+        Ok((record, entry))
+    }
+}
+
+/// That a key is as it was read.
+fn still(key: String, read: Option<Entry>) -> Condition {
+    match read {
+        Some(entry) => Condition::Modified(key, entry.modified),
+        None => Condition::Absent(key),
+    }
+}

@@ -1,0 +1,220 @@
+//! Rooms: each is placed once, and found by everybody.
+//!
+//! A placement is one transaction on the room's key, with the condition that the chosen node still
+//! holds its lease. Of any number who place a room at once one wins, and the others are told where it
+//! went.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{
+    fleet::NodeId,
+    fold::Fold,
+    placement::{self, Assigned, Candidate, Wanted},
+    records::{self, Room, Stats, Unreadable},
+    registry::{RegistryError, load},
+    store::{Condition, Entry, List, Outcome, PAGE_MAX, Store, StoreError, Txn, Write},
+};
+
+/// Attempts at a transaction that others keep overtaking.
+const ATTEMPTS: usize = 64;
+
+/// Longest name of a tenant or room, in bytes.
+pub const NAME_MAX: usize = 128;
+
+/// The rooms of a fleet, kept in a store.
+#[derive(Debug)]
+pub struct Rooms<S> {
+    store: Arc<S>,
+    /// By this process alone: others have their own, and two random choices even that out.
+    assigned: Mutex<Assigned>,
+}
+
+/// Where a room is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Placed {
+    /// Which nodes it is on.
+    pub room: Room,
+    /// It was placed by this very call.
+    pub fresh: bool,
+}
+
+/// Why a room is not placed or found.
+#[derive(Debug, thiserror::Error)]
+pub enum RoomError {
+    /// The store did not do its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store holds what it must not.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// The fleet cannot be read.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// It cannot be a name.
+    #[error("{0:?} is not a name: 1 to {NAME_MAX} characters of A-Z a-z 0-9 . _ -")]
+    Name(String),
+    /// No node may take it now.
+    #[error("no node can take the room now: none in the pool is serving and has room")]
+    NoNode,
+    /// Others changed it all the time.
+    #[error("others keep changing the same room, try again")]
+    Overtaken,
+    /// The system has no random bytes.
+    #[error("no random bytes from the system: {0}")]
+    NoRandom(getrandom::Error),
+}
+
+impl<S: Store> Rooms<S> {
+    /// The rooms in `store`.
+    #[must_use]
+    pub fn new(store: Arc<S>) -> Self {
+        Self { store, assigned: Mutex::default() }
+    }
+
+    /// Where a room is. `None`: it is not placed.
+    ///
+    /// # Errors
+    /// [`RoomError`].
+    pub async fn find(&self, tenant: &str, room: &str) -> Result<Option<Room>, RoomError> {
+        let (entry, _) = self.store.get(&key(tenant, room)?).await?;
+        Ok(entry.as_ref().map(records::read).transpose()?)
+    }
+
+    /// Where a room is; placed now if it is not, or if its home has lost its lease.
+    ///
+    /// # Errors
+    /// [`RoomError::NoNode`] where nobody may take it, and others.
+    pub async fn place(
+        &self,
+        tenant: &str,
+        room: &str,
+        wanted: &Wanted,
+    ) -> Result<Placed, RoomError> {
+        let key = key(tenant, room)?;
+        for _ in 0..ATTEMPTS {
+            let (found, _) = self.store.get(&key).await?;
+            let former: Option<Room> = found.as_ref().map(records::read).transpose()?;
+            let (fold, _) = load(&*self.store).await?;
+            let keeps = |room: &Room| fold.keeps_rooms(&room.home);
+            if let Some(room) = former.clone().filter(keeps) {
+                return Ok(Placed { room, fresh: false });
+            }
+            let (home, report) = self.choose(&fold, wanted).await?;
+            // Its lease, as it is now: a node that dies meanwhile takes no room.
+            let (alive, _) = self.store.get(&records::node(&home)).await?;
+            let Some(alive) = alive else { continue };
+            let epoch = former.map_or(0, |room| room.epoch) + 1;
+            let room = Room { nodes: vec![home.clone()], home: home.clone(), epoch };
+            let txn = Txn {
+                when: vec![
+                    still(&key, found.as_ref()),
+                    Condition::Modified(alive.key, alive.modified),
+                ],
+                then: vec![records::put(key.clone(), &room, None)],
+            };
+            if let Outcome::Committed(_) = self.store.commit(txn).await? {
+                self.assigned().note(&home, report);
+                return Ok(Placed { room, fresh: true });
+            }
+        }
+        Err(RoomError::Overtaken)
+    }
+
+    /// Ends a room, if its home has not changed since `epoch`: whoever was its home once must not end
+    /// what has moved on. True if it was there.
+    ///
+    /// # Errors
+    /// [`RoomError`].
+    pub async fn end(
+        &self,
+        tenant: &str,
+        room: &str,
+        epoch: Option<u64>,
+    ) -> Result<bool, RoomError> {
+        let key = key(tenant, room)?;
+        for _ in 0..ATTEMPTS {
+            let (found, _) = self.store.get(&key).await?;
+            let Some(entry) = found else { return Ok(false) };
+            let placed: Room = records::read(&entry)?;
+            if epoch.is_some_and(|epoch| epoch != placed.epoch) {
+                return Ok(false);
+            }
+            let when = vec![Condition::Modified(key.clone(), entry.modified)];
+            let txn = Txn { when, then: vec![Write::Delete(key.clone())] };
+            if let Outcome::Committed(_) = self.store.commit(txn).await? {
+                return Ok(true);
+            }
+        }
+        Err(RoomError::Overtaken)
+    }
+
+    async fn choose(&self, fold: &Fold, wanted: &Wanted) -> Result<(NodeId, u64), RoomError> {
+        let mut all = std::collections::BTreeMap::<NodeId, Stats>::new();
+        let mut after: Option<String> = None;
+        loop {
+            let list =
+                List { prefix: records::STATS, after: after.as_deref(), limit: PAGE_MAX, at: None };
+            let page = self.store.list(list).await?;
+            for entry in &page.entries {
+                let name = entry.key.trim_start_matches(records::STATS).to_owned();
+                if let Ok(id) = NodeId::try_from(name) {
+                    all.insert(id, records::read(entry)?);
+                }
+            }
+            after = page.entries.last().map(|entry| entry.key.clone());
+            if !page.more {
+                break;
+            }
+        }
+        let stats = |id: &NodeId| all.get(id).copied().unwrap_or_default();
+        let candidates = fold.members().map(|(id, member, standing)| Candidate {
+            id,
+            node: &member.node,
+            state: standing.state,
+            alive: standing.alive,
+            stats: stats(id),
+        });
+        let mut failed = None;
+        let draw = |below: u64| {
+            let mut bytes = [0; 8];
+            if let Err(error) = getrandom::fill(&mut bytes) {
+                failed = Some(error);
+            }
+            u64::from_le_bytes(bytes) % below.max(1)
+        };
+        let mut assigned = self.assigned();
+        assigned.retain(|id| fold.has_member(id));
+        let chosen = placement::choose(candidates, wanted, &assigned, draw).cloned();
+        match (failed, chosen) {
+            (Some(error), _) => Err(RoomError::NoRandom(error)),
+            (None, Some(home)) => {
+                let report = stats(&home).report;
+                Ok((home, report))
+            }
+            (None, None) => Err(RoomError::NoNode),
+        }
+    }
+
+    fn assigned(&self) -> std::sync::MutexGuard<'_, Assigned> {
+        self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(tenant: &str, room: &str) -> Result<String, RoomError> {
+    for name in [tenant, room] {
+        let fits = (1..=NAME_MAX).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+            && !name.bytes().all(|byte| byte == b'.');
+        if !fits {
+            return Err(RoomError::Name(name.chars().take(NAME_MAX).collect()));
+        }
+    }
+    Ok(records::room(tenant, room))
+}
+
+fn still(key: &str, read: Option<&Entry>) -> Condition {
+    match read {
+        Some(entry) => Condition::Modified(key.to_owned(), entry.modified),
+        None => Condition::Absent(key.to_owned()),
+    }
+}

@@ -1,0 +1,229 @@
+//! `onevip control`: the fleet's registry in the foreground, with its API and its signals.
+
+mod signals;
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::{
+    net::TcpListener,
+    time::{self, Instant},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    config::Config,
+    fleet::Warning,
+    http::Api,
+    records::{self, Routing},
+    store::{
+        Condition, Outcome, Store, StoreError, Txn,
+        embedded::{Embedded, OpenError},
+    },
+    toml_file::FileError,
+};
+use signals::{Signals, Told};
+
+/// Why a control ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// A file is wrong.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The store's file cannot be used.
+    #[error("{}: store.path: {problem}", file.display())]
+    Open {
+        /// The configuration file.
+        file: PathBuf,
+        /// What is wrong with the store's.
+        problem: OpenError,
+    },
+    /// The address cannot be used.
+    #[error("{}: http.listen: {address} cannot be used: {source}", file.display())]
+    Listen {
+        /// The configuration file.
+        file: PathBuf,
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The store failed before it was used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something failed while running.
+    #[error("{0}")]
+    Running(String),
+}
+
+impl ServiceError {
+    /// Whether the configuration is at fault, rather than something that happened later.
+    #[must_use]
+    pub const fn is_configuration(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Open { .. } | Self::Listen { .. } => true,
+            Self::Store(_) | Self::Running(_) => false,
+        }
+    }
+}
+
+/// A configuration, what it puts into a new store, and what seems odd about both.
+///
+/// # Errors
+/// One sentence naming the file and the key at fault.
+pub fn load(file: &Path) -> Result<(Config, Option<Routing>, Vec<Warning>), FileError> {
+    let config = Config::read(file)?;
+    let mut warnings = config.warnings();
+    let seed = config.seed()?;
+    let routing = seed.map(|(routing, odd)| {
+        warnings.extend(odd);
+        routing
+    });
+    Ok((config, routing, warnings))
+}
+
+/// Runs until SIGTERM or SIGINT, and then for `[admin] drain` longer.
+///
+/// # Errors
+/// [`ServiceError`].
+pub async fn run(file: &Path) -> Result<(), ServiceError> {
+    // First of all: who is told to reload or leave while still starting must not just die.
+    let signals = Signals::new()?;
+    let (config, seed, warnings) = load(file)?;
+    for warning in warnings {
+        warn!("{}: {warning}", file.display());
+    }
+    let address = config.http.listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| ServiceError::Listen {
+        file: file.to_owned(),
+        address,
+        source,
+    })?;
+    let store = match &config.store.path {
+        None => Embedded::in_memory(),
+        Some(path) => Embedded::open(path)
+            .await
+            .map_err(|problem| ServiceError::Open { file: file.to_owned(), problem })?,
+    };
+    let store = Arc::new(store);
+    plant(&store, seed, &config).await?;
+    let api = Api::new(store.clone(), config.nodes.ttl, config.http.token.clone());
+    let served = Service { file: file.to_owned(), config, api }.serve(listener, signals).await;
+    // What was asked is done, and the file is let go of.
+    store.close().await;
+    served
+}
+
+/// Puts the fleet file's configurations into a store that has none.
+async fn plant(
+    store: &Embedded,
+    seed: Option<Routing>,
+    config: &Config,
+) -> Result<(), ServiceError> {
+    let file = config.fleet.path.as_deref().unwrap_or(Path::new("")).display();
+    let key = || records::ROUTING.to_owned();
+    let (there, _) = store.get(records::ROUTING).await?;
+    let Some(seed) = seed else {
+        if there.is_none() {
+            warn!(
+                "the store has no routing configuration, and fleet.path names no file with one: \
+                 nodes can have no server ID"
+            );
+        }
+        return Ok(());
+    };
+    if let Some(there) = there {
+        let kept: Option<Routing> = records::read(&there).ok();
+        if kept.as_ref() != Some(&seed) {
+            warn!("{file}: the store has other routing configurations, and keeps them");
+        }
+        return Ok(());
+    }
+    let txn =
+        Txn { when: vec![Condition::Absent(key())], then: vec![records::put(key(), &seed, None)] };
+    if let Outcome::Committed(_) = store.commit(txn).await? {
+        info!("{file}: its routing configurations are the store's now");
+    }
+    Ok(())
+}
+
+struct Service {
+    file: PathBuf,
+    config: Config,
+    api: Api,
+}
+
+impl Service {
+    async fn serve(
+        mut self,
+        listener: TcpListener,
+        mut signals: Signals,
+    ) -> Result<(), ServiceError> {
+        info!(
+            name = self.config.name,
+            http = ?listener.local_addr().ok(),
+            store = ?self.config.store.path,
+            "serving"
+        );
+        let mut serving = tokio::spawn(self.api.clone().serve(listener));
+        let mut end = None;
+        loop {
+            tokio::select! {
+                told = signals.next() => match told {
+                    Told::Reload => self.reload(),
+                    // Told twice, it goes at once.
+                    Told::Leave if end.is_some() => return Ok(()),
+                    Told::Leave => {
+                        self.api.leave();
+                        let drain = self.config.admin.drain;
+                        info!(?drain, "leaving");
+                        end = Some(Instant::now() + drain);
+                    }
+                },
+                () = reached(end) => return Ok(()),
+                _ = &mut serving => {
+                    return Err(ServiceError::Running("the API has ended unexpectedly".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// SIGHUP: takes over what can change while running, and says what cannot.
+    fn reload(&mut self) {
+        let new = match Config::read(&self.file) {
+            Ok(new) => new,
+            Err(problem) => return error!("{problem}; the configuration in use is kept"),
+        };
+        for key in needs_restart(&self.config, &new) {
+            warn!("{}: {key} has changed, which takes a restart", self.file.display());
+        }
+        self.config.admin.drain = new.admin.drain;
+        self.config.http.token = new.http.token;
+        self.api.set_token(self.config.http.token.clone());
+        info!("{}: applied", self.file.display());
+    }
+}
+
+/// Waits until then; without a time, for ever.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The keys that differ and are only read at the start.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let changed = [
+        ("name", old.name != new.name),
+        ("store.path", old.store.path != new.store.path),
+        ("http.listen", old.http.listen != new.http.listen),
+        ("nodes.ttl", old.nodes.ttl != new.nodes.ttl),
+        ("fleet.path", old.fleet.path != new.fleet.path),
+    ];
+    changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+}

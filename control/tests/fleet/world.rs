@@ -1,0 +1,104 @@
+use std::{sync::Arc, time::Duration};
+
+use control::{
+    fleet::{NodeId, State},
+    follow::{Followed, follow},
+    records::{self, Alive, Description, Routing, Stats},
+    registry::{Registered, Registry, RegistryError, Wish},
+    rooms::Rooms,
+    store::{Outcome, Store, Txn, embedded::Embedded},
+};
+use tokio::sync::watch;
+
+/// How long a node lives without a word.
+pub(crate) const TTL: Duration = Duration::from_secs(10);
+
+/// A store with a routing configuration.
+pub(crate) struct World {
+    pub(crate) store: Arc<Embedded>,
+    pub(crate) registry: Registry<Embedded>,
+    pub(crate) rooms: Rooms<Embedded>,
+}
+
+pub(crate) fn id(name: &str) -> NodeId {
+    NodeId::try_from(name.to_owned()).expect("a name")
+}
+
+pub(crate) fn node(address: &str) -> Description {
+    serde_json::from_str(&format!(r#"{{"address":"{address}"}}"#)).expect("valid")
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let store = Arc::new(Embedded::in_memory());
+        let world = Self {
+            registry: Registry::new(store.clone()),
+            rooms: Rooms::new(store.clone()),
+            store,
+        };
+        let routing = Routing {
+            hash_key: Some("00112233445566778899aabbccddeeff".to_owned()),
+            routing: vec![serde_json::json!({ "config": 0 })],
+        };
+        world.put(records::ROUTING.to_owned(), &routing, None).await;
+        world
+    }
+
+    async fn put<T: serde::Serialize>(
+        &self,
+        key: String,
+        record: &T,
+        lease: Option<control::store::LeaseId>,
+    ) {
+        let then = vec![records::put(key, record, lease)];
+        let outcome = self.store.commit(Txn { when: Vec::new(), then }).await.expect("there");
+        assert!(matches!(outcome, Outcome::Committed(_)));
+    }
+
+    /// Lets node `sfu-N` in, at an address of its own.
+    pub(crate) async fn node(&self, number: u8) -> Registered {
+        let node = node(&format!("10.0.0.{number}:7000"));
+        self.register(&format!("sfu-{number}"), &node, &Wish::Any).await.expect("let in")
+    }
+
+    pub(crate) async fn register(
+        &self,
+        name: &str,
+        node: &Description,
+        wish: &Wish,
+    ) -> Result<Registered, RegistryError> {
+        self.registry.register(&id(name), node, wish, TTL).await
+    }
+
+    /// The node reports, with its lease.
+    pub(crate) async fn report(&self, name: &str, of: &Registered, stats: Stats) {
+        self.put(records::stats(&id(name)), &stats, Some(of.lease)).await;
+    }
+
+    /// The node says what it is.
+    pub(crate) async fn says(&self, name: &str, of: &Registered, state: State) {
+        let alive = Alive { epoch: of.epoch, state };
+        self.put(records::node(&id(name)), &alive, Some(of.lease)).await;
+    }
+
+    /// Follows the fleet from now on.
+    pub(crate) fn follow(&self) -> watch::Receiver<Followed> {
+        let (sender, receiver) = watch::channel(Followed::default());
+        tokio::spawn(follow(self.store.clone(), sender));
+        receiver
+    }
+}
+
+/// Names and states of the nodes, once it is as expected: soon, so that no lease ends meanwhile.
+pub(crate) async fn becomes(followed: &mut watch::Receiver<Followed>, expected: &[(&str, State)]) {
+    let is = |followed: &Followed| {
+        followed.snapshot.as_ref().is_some_and(|snapshot| {
+            let nodes = snapshot.fleet.nodes.iter();
+            nodes.map(|node| (node.id.as_str(), node.state)).eq(expected.iter().copied())
+        })
+    };
+    let waited = tokio::time::timeout(TTL / 3, followed.wait_for(is)).await;
+    let became = matches!(waited, Ok(Ok(_)));
+    drop(waited);
+    assert!(became, "never {expected:?}, but {:?}", followed.borrow());
+}

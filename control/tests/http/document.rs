@@ -1,0 +1,105 @@
+//! The OpenAPI document.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::world::{LONG, World};
+
+/// What is routed, and so what must be described.
+const ROUTES: [(&str, &str); 14] = [
+    ("get", "/v1/nodes"),
+    ("get", "/v1/nodes/{id}"),
+    ("put", "/v1/nodes/{id}"),
+    ("delete", "/v1/nodes/{id}"),
+    ("post", "/v1/nodes/{id}/drain"),
+    ("post", "/v1/nodes/{id}/undrain"),
+    ("get", "/v1/rooms"),
+    ("get", "/v1/rooms/{room}"),
+    ("post", "/v1/rooms/{room}"),
+    ("delete", "/v1/rooms/{room}"),
+    ("get", "/healthz"),
+    ("get", "/readyz"),
+    ("get", "/metrics"),
+    ("get", "/openapi.json"),
+];
+
+fn document(world: &World) -> Value {
+    let answer = world.get("/openapi.json");
+    assert_eq!(answer.header("content-type"), "application/json");
+    answer.is(200)
+}
+
+#[test]
+fn the_document_has_every_route_and_no_other() {
+    let world = World::new(LONG);
+    let document = document(&world);
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.")));
+    let mut described = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for method in item.as_object().expect("operations").keys() {
+            described.insert((method.as_str(), path.as_str()));
+        }
+    }
+    let routed = ROUTES.into_iter().collect();
+    assert_eq!(described, routed);
+    for (method, path) in described {
+        let path = path.replace("{id}", "sfu-1").replace("{room}", "lobby");
+        let answer = world.call(&method.to_uppercase(), &path, None);
+        assert_ne!(answer.status, 405, "{method} {path}");
+        assert!(!answer.text.contains("there is nothing at"), "{method} {path}");
+    }
+}
+
+#[test]
+fn the_document_tells_how_calls_are_refused_and_which_need_the_token() {
+    let world = World::new(LONG);
+    let document = document(&world);
+    let problem = json!({ "$ref": "#/components/schemas/Problem" });
+    let problems = |operation: &Value| -> BTreeSet<String> {
+        let responses = operation["responses"].as_object().expect("responses");
+        let of_problems = responses.iter().filter(|(_, response)| {
+            response["content"]["application/problem+json"]["schema"] == problem
+        });
+        of_problems.map(|(status, _)| status.clone()).collect()
+    };
+    let set = |statuses: &[&str]| statuses.iter().map(|&status| status.to_owned()).collect();
+    let changing: BTreeSet<_> =
+        set(&["400", "401", "403", "404", "409", "413", "415", "422", "503"]);
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let reads = method == "get";
+            assert_eq!(operation["security"].is_null(), reads, "{method} {path}");
+            if path.starts_with("/v1/") {
+                let expected = if reads { set(&["400", "404", "503"]) } else { changing.clone() };
+                assert_eq!(problems(operation), expected, "{method} {path}");
+            }
+        }
+    }
+    assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+    let properties = &document["components"]["schemas"]["Problem"]["properties"];
+    for name in ["title", "status", "detail", "code"] {
+        assert!(properties[name].is_object(), "{properties}");
+    }
+    assert!(properties["headers"].is_null(), "{properties}");
+}
+
+#[test]
+fn whatever_the_document_refers_to_is_in_it() {
+    let world = World::new(LONG);
+    let document = document(&world);
+    let mut pending = vec![&document];
+    while let Some(value) = pending.pop() {
+        match value {
+            Value::Array(items) => pending.extend(items),
+            Value::Object(items) => {
+                if let Some(Value::String(name)) = items.get("$ref") {
+                    let pointer = name.trim_start_matches('#');
+                    assert!(document.pointer(pointer).is_some(), "{name} is not there");
+                }
+                pending.extend(items.values());
+            }
+            _ => {}
+        }
+    }
+}
