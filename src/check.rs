@@ -14,6 +14,7 @@ pub(crate) fn run(file: &Path, output: Option<Output>) -> Result<(), Error> {
     let report = match kind(file)? {
         Kind::Lb => lb(file)?,
         Kind::Sfu => sfu(file)?,
+        Kind::Control => control(file)?,
         Kind::Fleet => {
             let (fleet, warnings) = Fleet::read(file)?;
             Report { lines: describe(&fleet), warnings }
@@ -26,6 +27,7 @@ pub(crate) fn run(file: &Path, output: Option<Output>) -> Result<(), Error> {
 enum Kind {
     Lb,
     Sfu,
+    Control,
     Fleet,
 }
 
@@ -43,6 +45,8 @@ fn kind(file: &Path) -> Result<Kind, Error> {
         Kind::Fleet
     } else if has(&["tunnel", "ice", "webtransport", "signalling", "keys", "udp"]) {
         Kind::Sfu
+    } else if has(&["store", "http", "nodes"]) {
+        Kind::Control
     } else {
         Kind::Lb
     })
@@ -74,6 +78,27 @@ fn sfu(file: &Path) -> Result<Report, Error> {
         "signalling would be at http://{}, health and metrics at http://{}",
         config.signalling.listen, config.admin.listen
     ));
+    Ok(Report { lines, warnings })
+}
+
+fn control(file: &Path) -> Result<Report, Error> {
+    let (config, routing, warnings) = control::service::load(file)?;
+    let mut lines = vec![
+        format!(
+            "control {} would keep the fleet in {}",
+            config.name,
+            config
+                .store
+                .path
+                .as_ref()
+                .map_or_else(|| "memory".to_owned(), |path| path.display().to_string()),
+        ),
+        format!("API, health and metrics would be at http://{}", config.http.listen),
+        format!("nodes would be taken for gone {:?} after their last call", config.nodes.ttl),
+    ];
+    if let (Some(_), Some(path)) = (routing, &config.fleet.path) {
+        lines.push(format!("a store without routing would be given that of {}", path.display()));
+    }
     Ok(Report { lines, warnings })
 }
 

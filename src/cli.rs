@@ -45,6 +45,12 @@ pub(crate) enum Command {
     /// SIGTERM: /readyz turns 503, sessions go on for `admin.drain`, then exit 0. SIGHUP: the
     /// configuration and the fleet file are read again.
     Sfu,
+    /// Run a fleet's control in the foreground: registry of nodes and rooms, and its HTTP API
+    ///
+    /// SIGTERM: /readyz turns 503, calls are answered for `admin.drain`, then exit 0. SIGHUP: the
+    /// configuration and the token file are read again. What is kept is in `store.path`; LBs and
+    /// nodes go on without it while it is away.
+    Control,
     /// Validate a configuration file, and the fleet file it names, and say what it would do
     Check,
     /// Write and read routing IDs

@@ -17,6 +17,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Sfu(#[from] sfu::service::ServiceError),
     #[error(transparent)]
+    Control(#[from] control::service::ServiceError),
+    #[error(transparent)]
     DemoFailed(#[from] DemoError),
     #[error("{0}")]
     NotOurs(String),
@@ -33,6 +35,7 @@ impl Error {
             Self::Usage(_) | Self::MissingConfig | Self::File(_) => true,
             Self::Lb(error) => error.is_configuration(),
             Self::Sfu(error) => error.is_configuration(),
+            Self::Control(error) => error.is_configuration(),
             // It starts on addresses that the command line names.
             Self::DemoFailed(DemoError::System(_)) => true,
             Self::DemoFailed(_) | Self::NotOurs(_) | Self::NoRandom(_) | Self::Runtime(_) => false,

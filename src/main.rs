@@ -45,6 +45,11 @@ fn run(cli: Cli) -> Result<(), Error> {
             let file = cli.config.unwrap_or_else(|| "sfu.toml".into());
             Ok(runtime()?.block_on(sfu::service::run(&file))?)
         }
+        Command::Control => {
+            start_log(LevelFilter::INFO);
+            let file = cli.config.unwrap_or_else(|| "control.toml".into());
+            Ok(runtime()?.block_on(control::service::run(&file))?)
+        }
         Command::Check => check::run(&cli.config.ok_or(Error::MissingConfig)?, cli.output),
         Command::Id(command) => id::run(&command, cli.output),
     }

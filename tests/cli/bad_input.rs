@@ -51,6 +51,22 @@ listen = "127.0.0.1:8080"
 listen = "127.0.0.1:9091"
 "#;
 
+const CONTROL: &str = r#"
+name = "control-1"
+[store]
+kind = "embedded"
+path = "control.redb"
+[http]
+listen = "127.0.0.1:8000"
+token = "0123456789abcdef"
+[nodes]
+ttl = "10s"
+[fleet]
+path = "fleet.toml"
+[admin]
+drain = "0s"
+"#;
+
 #[track_caller]
 fn each_is_refused(commands: &[&[&str]], file: &str, whole: &str, cases: &[(&str, &str, &str)]) {
     let folder = Folder::new();
@@ -174,6 +190,70 @@ fn a_node_configuration_with_a_mistake_is_refused_by_check_and_sfu_alike() {
 }
 
 #[test]
+fn a_control_configuration_with_a_mistake_is_refused_by_check_and_control_alike() {
+    each_is_refused(
+        &[&["check"], &["control"]],
+        "control.toml",
+        CONTROL,
+        &[
+            ("[nodes]", "[nods]", "control.toml:9: nods: unknown field `nods`"),
+            ("ttl = \"10s\"", "tttl = \"10s\"", "nodes.tttl: unknown field `tttl`"),
+            ("ttl = \"10s\"", "ttl = \"soon\"", "nodes.ttl: \"soon\" is not a duration"),
+            ("ttl = \"10s\"", "ttl = \"10ms\"", "nodes.ttl: must be between 1 s and 1 h"),
+            ("ttl = \"10s\"", "ttl = \"2h\"", "nodes.ttl: must be between 1 s and 1 h"),
+            ("kind = \"embedded\"", "kind = \"etcd\"", "store.kind: \"etcd\" is not available"),
+            (
+                "kind = \"embedded\"",
+                "kind = \"etcd\"\nendpoints = [\"http://127.0.0.1:2379\"]",
+                "store.kind: \"etcd\" is not available",
+            ),
+            ("kind = \"embedded\"", "cluster = \"a\"", "store.cluster: goes with kind \"etcd\""),
+            ("kind = \"embedded\"", "kind = \"paper\"", "store.kind: unknown variant `paper`"),
+            ("\"127.0.0.1:8000\"", "\"127.0.0.1\"", "http.listen: invalid socket address"),
+            ("0123456789abcdef", "short", "http.token: must be at least 16 characters"),
+            ("0123456789abcdef", "0123456789 abcdef", "http.token: must be at least 16 characters"),
+            (
+                "token = \"0123456789abcdef\"",
+                "token_file = \"no.toml\"",
+                "no.toml: the token cannot be read",
+            ),
+            (
+                "token = \"0123456789abcdef\"",
+                "token_file = \"fleet.toml\"",
+                "fleet.toml: the token must be at least 16 characters",
+            ),
+            (
+                "[nodes]",
+                "token_file = \"token\"\n[nodes]",
+                "http: token and token_file are both there",
+            ),
+            ("path = \"fleet.toml\"", "path = \"none.toml\"", "none.toml: there is no such file"),
+            ("path = \"fleet.toml\"", "path = \"control.toml\"", "control.toml:13: admin: unknown"),
+            ("[fleet]", "[fleet", "control.toml:11: "),
+        ],
+    );
+}
+
+#[test]
+fn a_control_without_a_token_is_for_loopback_only() {
+    let folder = Folder::new();
+    folder.write("fleet.toml", FLEET);
+    let open = CONTROL.replace("token = \"0123456789abcdef\"", "");
+    let path = folder.write("control.toml", &open);
+    let report = succeeds(&["check", "--config", &path]);
+    assert!(report.contains("so nothing can be changed through the API"), "{report}");
+    for address in ["0.0.0.0:8000", "[::]:8000", "192.0.2.1:8000"] {
+        let path = folder.write("control.toml", &open.replace("127.0.0.1:8000", address));
+        for command in ["check", "control"] {
+            let (code, error) = fails(&[command, "--config", &path]);
+            assert_eq!(code, 2, "{error}");
+            let says = format!("control.toml: http: listens on {address}, which is not a loopback");
+            assert!(error.contains(&says), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_fleet_that_asks_for_what_there_is_not_is_refused() {
     let folder = Folder::new();
     let lb = folder.write("lb.toml", LB);
@@ -231,7 +311,7 @@ fn addresses_in_use_are_named() {
 
 #[test]
 fn missing_files_are_named_and_check_wants_to_know_which() {
-    for command in ["lb", "sfu", "check"] {
+    for command in ["lb", "sfu", "control", "check"] {
         let (code, error) = fails(&[command, "--config", "/nonexistent/file.toml"]);
         assert_eq!(code, 2);
         assert_eq!(error, "onevip: /nonexistent/file.toml: there is no such file");
@@ -246,6 +326,7 @@ fn the_example_files_of_the_documentation_are_valid() {
     for (file, says) in [
         ("lb.toml", "LB lb-1 would forward datagrams sent to 0.0.0.0:4433 and [::]:4433"),
         ("sfu.toml", "node sfu-a would take datagrams from LBs in 10.0.0.0/29"),
+        ("control.toml", "control control-1 would keep the fleet in /var/lib/onevip/control.redb"),
         ("fleet.toml", "node sfu-b: 10.0.0.12:7001 by tunnel"),
     ] {
         let report = succeeds(&["check", "--config", &format!("{examples}/{file}")]);

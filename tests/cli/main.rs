@@ -1,6 +1,7 @@
 //! The program from outside: its commands, its files, its signals and its exit codes.
 
 mod bad_input;
+mod control;
 mod demo;
 mod id;
 mod lb;
