@@ -109,6 +109,7 @@ fn summary(report: &Report) -> serde_json::Value {
             "lb_changes": kind.lb_changes(),
             "judged": kind.sent_once.judged,
             "lost_later_than_100ms_after_recovery": kind.sent_once.lost,
+            "cut_off_by_a_change": kind.sent_once.cut_off,
             "judged_after_repair": kind.repaired.judged,
             "lost_after_repair": kind.repaired.lost,
             "sessions_lost": kind.lost,

@@ -90,6 +90,14 @@ impl Fleet {
     }
 }
 
+/// Whether a text can name something in metrics, URLs and store keys: 1 to `most` of
+/// `A-Z a-z 0-9 . _ -`, and not dots alone, which mean something else in URLs.
+pub(crate) fn is_name(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && !text.bytes().all(|byte| byte == b'.')
+}
+
 /// A node's name: 1 to 64 of `A-Z a-z 0-9 . _ -`. It stands in metric labels, URLs and store keys.
 #[derive(Clone, Debug, Eq, PartialEq, Hash, Ord, PartialOrd, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -112,11 +120,7 @@ impl TryFrom<String> for NodeId {
     type Error = InvalidNodeId;
 
     fn try_from(name: String) -> Result<Self, InvalidNodeId> {
-        let fits = (1..=64).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-            // `.` and `..` mean something else in URLs.
-            && !name.bytes().all(|byte| byte == b'.');
-        if fits { Ok(Self(name)) } else { Err(InvalidNodeId(name)) }
+        if is_name(&name, 64) { Ok(Self(name)) } else { Err(InvalidNodeId(name)) }
     }
 }
 

@@ -1,7 +1,8 @@
 //! From what a store says, change by change, to the fleet that everybody decides by. No I/O.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
@@ -29,47 +30,47 @@ pub struct Standing {
 }
 
 impl Fold {
-    /// Takes a change in.
+    /// Takes a change in. True if the fleet is another by it: much of what a store tells, such as
+    /// reports and rooms, says nothing about the fleet.
     ///
     /// # Errors
     /// [`Unreadable`]; what was known of that key stays.
-    pub fn apply(&mut self, change: &Change) -> Result<(), Unreadable> {
+    pub fn apply(&mut self, change: &Change) -> Result<bool, Unreadable> {
         match change {
             Change::Put(entry) => self.put(entry),
-            Change::Deleted(key) => {
-                self.delete(key);
-                Ok(())
-            }
+            Change::Deleted(key) => Ok(self.delete(key)),
         }
     }
 
-    /// Takes an entry in.
+    /// Takes an entry in. True if the fleet is another by it.
     ///
     /// # Errors
     /// [`Unreadable`]; what was known of that key stays.
-    pub fn put(&mut self, entry: &Entry) -> Result<(), Unreadable> {
+    pub fn put(&mut self, entry: &Entry) -> Result<bool, Unreadable> {
         if let Some(id) = entry.key.strip_prefix(records::MEMBERS) {
-            self.members.insert(name(entry, id)?, records::read(entry)?);
+            replace(&mut self.members, name(entry, id)?, entry)
         } else if let Some(id) = entry.key.strip_prefix(records::NODES) {
-            self.alive.insert(name(entry, id)?, records::read(entry)?);
+            replace(&mut self.alive, name(entry, id)?, entry)
         } else if entry.key.starts_with(records::SESSIONS) {
-            self.sessions.insert(entry.key.clone(), records::read(entry)?);
+            replace(&mut self.sessions, entry.key.clone(), entry)
         } else if entry.key == records::ROUTING {
-            self.routing = records::read(entry)?;
+            let former = mem::replace(&mut self.routing, records::read(entry)?);
+            Ok(former != self.routing)
+        } else {
+            Ok(false)
         }
-        Ok(())
     }
 
-    fn delete(&mut self, key: &str) {
+    fn delete(&mut self, key: &str) -> bool {
         let id = |text: &str| NodeId::try_from(text.to_owned()).ok();
         if let Some(id) = key.strip_prefix(records::MEMBERS).and_then(id) {
-            self.members.remove(&id);
+            self.members.remove(&id).is_some()
         } else if let Some(id) = key.strip_prefix(records::NODES).and_then(id) {
-            self.alive.remove(&id);
+            self.alive.remove(&id).is_some()
         } else if key == records::ROUTING {
-            self.routing = Routing::default();
+            mem::take(&mut self.routing) != Routing::default()
         } else {
-            self.sessions.remove(key);
+            self.sessions.remove(key).is_some()
         }
     }
 
@@ -150,6 +151,18 @@ impl Fold {
         let spec: Spec = serde_json::from_value(whole).map_err(|error| error.to_string())?;
         spec.validate().map_err(|invalid| invalid.to_string())
     }
+}
+
+/// Puts what an entry says at a key; true if that was not there.
+fn replace<K: Ord, T: DeserializeOwned + PartialEq>(
+    map: &mut BTreeMap<K, T>,
+    key: K,
+    entry: &Entry,
+) -> Result<bool, Unreadable> {
+    let new = records::read(entry)?;
+    let is_new = map.get(&key) != Some(&new);
+    map.insert(key, new);
+    Ok(is_new)
 }
 
 fn name(entry: &Entry, id: &str) -> Result<NodeId, Unreadable> {

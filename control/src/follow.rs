@@ -5,11 +5,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
 
 use crate::{
     fleet::{Fleet, Warning},
     fold::Fold,
+    foreground::reached,
+    records::Unreadable,
     registry::{RegistryError, load},
     store::{Changes, Revision, Store, StoreError, Watch},
 };
@@ -67,21 +72,23 @@ async fn session<S: Store>(
 ) -> Result<(), RegistryError> {
     let (mut fold, mut revision) = load(store).await?;
     let mut watch = store.watch("", revision).await?;
+    publish(&fold, revision, followed);
+    // When what has been gathered is told, if anything has.
+    let mut due = None;
     loop {
-        publish(&fold, revision, followed);
-        let changes = tokio::select! {
-            changes = next(&mut watch) => changes?,
-            () = followed.closed() => return Ok(()),
-        };
-        revision = take(&mut fold, &changes)?;
-        // And all that comes with it.
-        let end = time::sleep(GATHER);
-        tokio::pin!(end);
-        loop {
-            tokio::select! {
-                changes = next(&mut watch) => revision = take(&mut fold, &changes?)?,
-                () = &mut end => break,
+        tokio::select! {
+            changes = next(&mut watch) => {
+                let changes = changes?;
+                revision = changes.revision;
+                if take(&mut fold, &changes)? && due.is_none() {
+                    due = Some(Instant::now() + GATHER);
+                }
             }
+            () = reached(due) => {
+                publish(&fold, revision, followed);
+                due = None;
+            }
+            () = followed.closed() => return Ok(()),
         }
     }
 }
@@ -90,11 +97,13 @@ async fn next(watch: &mut Watch) -> Result<Changes, StoreError> {
     watch.next().await.unwrap_or_else(|| Err(StoreError::Unavailable("the watch ended".to_owned())))
 }
 
-fn take(fold: &mut Fold, changes: &Changes) -> Result<Revision, RegistryError> {
+/// Whether the fleet is another by these changes.
+fn take(fold: &mut Fold, changes: &Changes) -> Result<bool, Unreadable> {
+    let mut is_another = false;
     for change in &changes.changes {
-        fold.apply(change)?;
+        is_another |= fold.apply(change)?;
     }
-    Ok(changes.revision)
+    Ok(is_another)
 }
 
 /// A fleet that is not valid changes nothing but the problem.

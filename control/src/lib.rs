@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod fleet_file;
 pub mod fold;
 pub mod follow;
+pub mod foreground;
 pub mod hex;
 pub mod http;
 pub mod placement;

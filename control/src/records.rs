@@ -81,6 +81,13 @@ pub struct Description {
     pub version: String,
 }
 
+impl Description {
+    /// Each value in its one form, or two nodes could have the same under two keys.
+    pub(crate) fn normalise(&mut self) {
+        self.address.set_ip(self.address.ip().to_canonical());
+    }
+}
+
 fn everything() -> Vec<String> {
     vec!["ice".to_owned(), "quic".to_owned()]
 }

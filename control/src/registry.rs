@@ -4,17 +4,19 @@
 //! that needs it; whoever comes second finds the condition broken, reads again, and is refused or
 //! chooses otherwise. Nothing here compares clocks: a node lives as long as its lease.
 
+mod error;
+
 use std::{sync::Arc, time::Duration};
 
 use crate::{
     fleet::{NodeId, State},
     fold::Fold,
-    hex,
-    records::{self, Alive, Description, Member, Owner, Unreadable},
-    store::{
-        Condition, Entry, LeaseId, List, Outcome, PAGE_MAX, Revision, Store, StoreError, Txn, Write,
-    },
+    hex::{self, NotHex},
+    records::{self, Alive, Description, Member, Owner},
+    store::{Condition, Entry, LeaseId, List, Outcome, PAGE_MAX, Revision, Store, Txn, Write},
 };
+
+pub use error::RegistryError;
 
 /// How long the server ID of a node that was removed is given to nobody: clients may still send IDs
 /// that name it.
@@ -46,6 +48,16 @@ pub enum Wish {
     This(String),
 }
 
+impl Wish {
+    /// This server ID, in its one form.
+    ///
+    /// # Errors
+    /// [`NotHex`] for what is no server ID.
+    pub fn this(text: &str) -> Result<Self, NotHex> {
+        hex::decode_server_id(text).map(|id| Self::This(id.to_string()))
+    }
+}
+
 /// A node that has been let in.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Registered {
@@ -55,61 +67,6 @@ pub struct Registered {
     pub epoch: u64,
     /// Its server ID, in hex.
     pub server_id: Option<String>,
-}
-
-/// Why a node is not let in, or not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// The store did not do its part.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The store holds what it must not.
-    #[error(transparent)]
-    Unreadable(#[from] Unreadable),
-    /// Another node has it.
-    #[error("{what} {value} is node {owner}'s")]
-    Taken {
-        /// What it is.
-        what: &'static str,
-        /// The server ID or address.
-        value: String,
-        /// Who has it.
-        owner: NodeId,
-    },
-    /// The server ID was another node's until lately.
-    #[error("server ID {0} was given back lately, and clients may still send IDs that carry it")]
-    Quarantined(String),
-    /// A living node of that name is somewhere else.
-    #[error("node {id} lives at {address}; it can move when its lease has ended")]
-    Alive {
-        /// The name.
-        id: NodeId,
-        /// Where it is.
-        address: std::net::SocketAddr,
-    },
-    /// A member's server ID is for life.
-    #[error("node {id} has server ID {server_id}; another takes its removal")]
-    OtherServerId {
-        /// The name.
-        id: NodeId,
-        /// What it has.
-        server_id: String,
-    },
-    /// With it, the fleet would not be valid.
-    #[error("{0}")]
-    Invalid(String),
-    /// There is no such node.
-    #[error("there is no node {0}")]
-    Unknown(NodeId),
-    /// It lives, so it cannot be removed.
-    #[error("node {0} is alive; drain it and stop it first")]
-    StillAlive(NodeId),
-    /// Others changed the same all the time.
-    #[error("others keep changing the same, try again")]
-    Overtaken,
-    /// The system has no random bytes.
-    #[error("no random bytes from the system: {0}")]
-    NoRandom(getrandom::Error),
 }
 
 /// Members, leases, routing and sessions of one revision.
@@ -167,15 +124,11 @@ impl<S: Store> Registry<S> {
         wish: &Wish,
         ttl: Duration,
     ) -> Result<Registered, RegistryError> {
-        // One form for each thing, or two nodes could have the same under two keys.
         let mut node = node.clone();
-        node.address.set_ip(node.address.ip().to_canonical());
+        node.normalise();
         let wish = match wish {
             Wish::This(text) => {
-                let id = hex::decode_server_id(text);
-                Wish::This(
-                    id.map_err(|error| RegistryError::Invalid(error.to_string()))?.to_string(),
-                )
+                Wish::this(text).map_err(|error| RegistryError::Invalid(error.to_string()))?
             }
             Wish::None | Wish::Any => wish.clone(),
         };

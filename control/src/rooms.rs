@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
-    fleet::NodeId,
+    fleet::{NodeId, is_name},
     fold::Fold,
     placement::{self, Assigned, Candidate, Wanted},
     records::{self, Room, Stats, Unreadable},
@@ -94,11 +94,12 @@ impl<S: Store> Rooms<S> {
         for _ in 0..ATTEMPTS {
             let (found, _) = self.store.get(&key).await?;
             let former: Option<Room> = found.as_ref().map(records::read).transpose()?;
-            let (fold, _) = load(&*self.store).await?;
-            let keeps = |room: &Room| fold.keeps_rooms(&room.home);
-            if let Some(room) = former.clone().filter(keeps) {
-                return Ok(Placed { room, fresh: false });
+            if let Some(room) = &former
+                && self.keeps_rooms(&room.home).await?
+            {
+                return Ok(Placed { room: room.clone(), fresh: false });
             }
+            let (fold, _) = load(&*self.store).await?;
             let (home, report) = self.choose(&fold, wanted).await?;
             // Its lease, as it is now: a node that dies meanwhile takes no room.
             let (alive, _) = self.store.get(&records::node(&home)).await?;
@@ -146,6 +147,17 @@ impl<S: Store> Rooms<S> {
             }
         }
         Err(RoomError::Overtaken)
+    }
+
+    /// Asked for every join, so without reading the whole fleet.
+    async fn keeps_rooms(&self, home: &NodeId) -> Result<bool, RoomError> {
+        let mut fold = Fold::default();
+        for key in [records::member(home), records::node(home)] {
+            if let (Some(entry), _) = self.store.get(&key).await? {
+                fold.put(&entry)?;
+            }
+        }
+        Ok(fold.keeps_rooms(home))
     }
 
     async fn choose(&self, fold: &Fold, wanted: &Wanted) -> Result<(NodeId, u64), RoomError> {
@@ -202,10 +214,7 @@ impl<S: Store> Rooms<S> {
 
 fn key(tenant: &str, room: &str) -> Result<String, RoomError> {
     for name in [tenant, room] {
-        let fits = (1..=NAME_MAX).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-            && !name.bytes().all(|byte| byte == b'.');
-        if !fits {
+        if !is_name(name, NAME_MAX) {
             return Err(RoomError::Name(name.chars().take(NAME_MAX).collect()));
         }
     }

@@ -1,7 +1,5 @@
 //! `onevip control`: the fleet's registry in the foreground, with its API and its signals.
 
-mod signals;
-
 use std::{
     io,
     net::SocketAddr,
@@ -9,15 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{
-    net::TcpListener,
-    time::{self, Instant},
-};
+use tokio::{net::TcpListener, time::Instant};
 use tracing::{error, info, warn};
 
 use crate::{
     config::Config,
     fleet::Warning,
+    foreground::{NoSignals, Signals, Told, reached},
     http::Api,
     records::{self, Routing},
     store::{
@@ -26,7 +22,6 @@ use crate::{
     },
     toml_file::FileError,
 };
-use signals::{Signals, Told};
 
 /// Why a control ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +50,9 @@ pub enum ServiceError {
     /// The store failed before it was used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Signals cannot be listened for.
+    #[error(transparent)]
+    Signals(#[from] NoSignals),
     /// Something failed while running.
     #[error("{0}")]
     Running(String),
@@ -66,7 +64,7 @@ impl ServiceError {
     pub const fn is_configuration(&self) -> bool {
         match self {
             Self::File(_) | Self::Open { .. } | Self::Listen { .. } => true,
-            Self::Store(_) | Self::Running(_) => false,
+            Self::Store(_) | Self::Signals(_) | Self::Running(_) => false,
         }
     }
 }
@@ -91,7 +89,6 @@ pub fn load(file: &Path) -> Result<(Config, Option<Routing>, Vec<Warning>), File
 /// # Errors
 /// [`ServiceError`].
 pub async fn run(file: &Path) -> Result<(), ServiceError> {
-    // First of all: who is told to reload or leave while still starting must not just die.
     let signals = Signals::new()?;
     let (config, seed, warnings) = load(file)?;
     for warning in warnings {
@@ -205,14 +202,6 @@ impl Service {
         self.config.http.token = new.http.token;
         self.api.set_token(self.config.http.token.clone());
         info!("{}: applied", self.file.display());
-    }
-}
-
-/// Waits until then; without a time, for ever.
-async fn reached(time: Option<Instant>) {
-    match time {
-        Some(time) => time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Losses {
     pub judged: usize,
     /// Those that never came.
     pub lost: usize,
+    /// Besides these, what left just before a change, and never came: it may have been on its way.
+    pub cut_off: usize,
 }
 
 impl Losses {
@@ -90,7 +92,9 @@ impl Losses {
                 continue;
             };
             let came = received.contains_key(&sent.sequence);
-            if came || !calm.cut_off(sent, &received) {
+            if !came && calm.cut_off(sent, &received) {
+                losses.cut_off += 1;
+            } else {
                 losses.judged += 1;
                 losses.lost += usize::from(!came);
             }
@@ -101,7 +105,11 @@ impl Losses {
     /// Both together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
-        Self { judged: self.judged + other.judged, lost: self.lost + other.lost }
+        Self {
+            judged: self.judged + other.judged,
+            lost: self.lost + other.lost,
+            cut_off: self.cut_off + other.cut_off,
+        }
     }
 }
 
@@ -154,9 +162,9 @@ mod tests {
         let calm = [Calm::between(at(0), at(1_000)).expect("900 ms")];
         // 0 is in the settling time, 3 was in flight, 2 arrived, 1 is lost.
         let judged = Losses::between(&record, (1, 0), &record, &calm);
-        assert_eq!(judged, Losses { judged: 2, lost: 1 });
+        assert_eq!(judged, Losses { judged: 2, lost: 1, cut_off: 1 });
         let of_another = Losses::between(&record, (9, 0), &record, &calm);
-        assert_eq!(of_another, Losses { judged: 2, lost: 2 });
+        assert_eq!(of_another, Losses { judged: 2, lost: 2, cut_off: 1 });
         let of_another_stream = Losses::between(&record, (1, 1), &record, &calm);
         assert_eq!(of_another_stream, Losses::default());
         assert!(Calm::between(at(0), at(100)).is_none(), "too close to judge anything");
@@ -170,7 +178,7 @@ mod tests {
         // 0 never came although 1, which left later, did.
         let record = record(start, &[(0, 980), (1, 990)], &[1]);
         let judged = Losses::between(&record, (1, 0), &record, &calm);
-        assert_eq!(judged, Losses { judged: 2, lost: 1 });
+        assert_eq!(judged, Losses { judged: 2, lost: 1, cut_off: 0 });
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl KindReport {
         );
         fault(self.sent_once.judged == 0, format!("no {name} datagram was judged"));
         for (losses, how) in [(self.sent_once, ""), (self.repaired, ", sent again when missed,")] {
-            let Losses { judged, lost } = losses;
+            let Losses { judged, lost, .. } = losses;
             fault(
                 lost > 0,
                 format!(
@@ -147,8 +147,8 @@ mod tests {
             sessions: 6,
             gaps: (0..24).map(|turn| gap(turn % 2 == 0)).collect(),
             changes: vec![4; 6],
-            sent_once: Losses { judged: 100, lost: 0 },
-            repaired: Losses { judged: 100, lost: 0 },
+            sent_once: Losses { judged: 100, lost: 0, cut_off: 0 },
+            repaired: Losses { judged: 100, lost: 0, cut_off: 0 },
             ..KindReport::default()
         };
         // What media loses until the next check is no fault.

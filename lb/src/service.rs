@@ -1,7 +1,6 @@
 //! `onevip lb`: an LB in the foreground, with its fleet file, its admin endpoint and its signals.
 
 mod error;
-mod signals;
 
 use std::{
     collections::BTreeSet,
@@ -14,6 +13,7 @@ use std::{
 use control::{
     fleet::{Fleet, NodeId, Warning},
     fleet_file::FleetFile,
+    foreground::{Signals, Told, reached},
     toml_file::FileError,
 };
 use tokio::{
@@ -28,7 +28,6 @@ use crate::{
     probe::{self, Prober},
     supported,
 };
-use signals::{Signals, Told};
 
 pub use error::ServiceError;
 
@@ -54,7 +53,6 @@ pub fn load(file: &Path) -> Result<(Config, FleetFile, Fleet, Vec<Warning>), Ser
 /// # Errors
 /// [`ServiceError`].
 pub async fn run(file: &Path) -> Result<(), ServiceError> {
-    // First of all: who is told to reload or leave while still starting must not just die.
     let signals = Signals::new()?;
     let (config, fleet_file, fleet, warnings) = load(file)?;
     for warning in config.warnings() {
@@ -217,14 +215,6 @@ impl Service {
             })
         };
         self.apply(changed);
-    }
-}
-
-/// Waits until then; without a time, for ever.
-async fn reached(time: Option<Instant>) {
-    match time {
-        Some(time) => time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

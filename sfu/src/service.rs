@@ -14,12 +14,12 @@ use std::{
 use control::{
     fleet::{Fleet, Warning},
     fleet_file::FleetFile,
+    foreground::{NoSignals, Signals, Told, reached},
     toml_file::FileError,
 };
 use tokio::{
     net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    time,
+    time::{self, Instant},
 };
 use tracing::{error, info, warn};
 
@@ -65,6 +65,9 @@ pub enum ServiceError {
     /// The certificate cannot be used.
     #[error("{0}")]
     Certificate(io::Error),
+    /// Signals cannot be listened for.
+    #[error(transparent)]
+    Signals(#[from] NoSignals),
     /// Something failed while running.
     #[error("{0}")]
     Running(String),
@@ -74,7 +77,7 @@ impl ServiceError {
     /// Whether the configuration is at fault, rather than something that happened later.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        !matches!(self, Self::Running(_))
+        !matches!(self, Self::Running(_) | Self::Signals(_))
     }
 }
 
@@ -94,6 +97,7 @@ pub fn load(file: &Path) -> Result<(Config, FleetFile, Identity, Vec<Warning>), 
 /// # Errors
 /// [`ServiceError`].
 pub async fn run(file: &Path) -> Result<(), ServiceError> {
+    let signals = Signals::new()?;
     let Loaded { config, fleet_file, identity, certificate, warnings } = Loaded::read(file)?;
     warn_about(file, lacks_keys(&config));
     warn_about(fleet_file.path(), warnings);
@@ -107,7 +111,7 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
         admin = %node.admin(),
         "serving"
     );
-    Service { file: file.to_owned(), config, fleet_file, identity, node }.serve().await
+    Service { file: file.to_owned(), config, fleet_file, identity, node }.serve(signals).await
 }
 
 fn warn_about(file: &Path, warnings: impl IntoIterator<Item = Warning>) {
@@ -167,25 +171,9 @@ struct Service {
 }
 
 impl Service {
-    async fn serve(mut self) -> Result<(), ServiceError> {
-        let mut signals = Signals::new()?;
-        self.follow(&mut signals, std::future::pending()).await?;
-        self.node.leave();
-        let drain = self.config.admin.drain;
-        info!(?drain, "leaving");
-        self.follow(&mut signals, time::sleep(drain)).await?;
-        self.node.stop().await;
-        Ok(())
-    }
-
-    /// Follows the fleet, and reloads when told to, until a signal to end, or until `over`.
-    async fn follow(
-        &mut self,
-        signals: &mut Signals,
-        over: impl Future<Output = ()>,
-    ) -> Result<(), ServiceError> {
+    async fn serve(mut self, mut signals: Signals) -> Result<(), ServiceError> {
         let mut poll = time::interval(POLL);
-        let mut over = std::pin::pin!(over);
+        let mut end = None;
         loop {
             tokio::select! {
                 _ = poll.tick() => {
@@ -193,15 +181,24 @@ impl Service {
                         self.apply(changed);
                     }
                 }
-                _ = signals.reload.recv() => self.reload(),
-                _ = signals.terminate.recv() => return Ok(()),
-                _ = signals.interrupt.recv() => return Ok(()),
-                () = &mut over => return Ok(()),
+                told = signals.next() => match told {
+                    Told::Reload => self.reload(),
+                    Told::Leave if end.is_some() => break,
+                    Told::Leave => {
+                        self.node.leave();
+                        let drain = self.config.admin.drain;
+                        info!(?drain, "leaving");
+                        end = Some(Instant::now() + drain);
+                    }
+                },
+                () = reached(end) => break,
                 () = self.node.failed() => {
                     return Err(ServiceError::Running("a part of the node has ended".to_owned()));
                 }
             }
         }
+        self.node.stop().await;
+        Ok(())
     }
 
     /// A fleet that is wrong in any way changes nothing.
@@ -257,26 +254,5 @@ impl Service {
             })
         };
         self.apply(changed);
-    }
-}
-
-struct Signals {
-    reload: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, ServiceError> {
-        let listen = |kind| {
-            signal(kind).map_err(|problem| {
-                ServiceError::Running(format!("signals cannot be listened for: {problem}"))
-            })
-        };
-        Ok(Self {
-            reload: listen(SignalKind::hangup())?,
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
     }
 }

@@ -10,7 +10,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::IntoParams;
 
 use super::problem::Problem;
-use crate::{fleet::NodeId, rooms::NAME_MAX, store::PAGE_MAX};
+use crate::{
+    fleet::{NodeId, is_name},
+    rooms::NAME_MAX,
+    store::PAGE_MAX,
+};
 
 /// Entries of a page whose length nobody said.
 const PAGE: usize = 100;
@@ -49,12 +53,8 @@ pub(super) struct Paging {
 impl Paging {
     /// Behind which name.
     pub(super) fn after(&self) -> Result<Option<&str>, Problem> {
-        let is_name = |name: &str| {
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-            (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(fits)
-        };
         match self.after.as_deref() {
-            Some(name) if !is_name(name) => Err(Problem::bad_request(format_args!(
+            Some(name) if !is_name(name, NAME_MAX) => Err(Problem::bad_request(format_args!(
                 "after must be a name, which {name:?} is not: 1 to {NAME_MAX} characters of \
                  A-Z a-z 0-9 . _ -"
             ))),
@@ -71,15 +71,6 @@ impl Paging {
             ))),
         }
     }
-}
-
-/// A node's name that can stand in a URL.
-pub(super) fn node_id(name: String) -> Result<NodeId, Problem> {
-    // Clients resolve them away, so that a call would reach something else.
-    if !name.is_empty() && name.bytes().all(|byte| byte == b'.') {
-        return Err(Problem::bad_request(format_args!("{name:?} cannot be a node's name")));
-    }
-    NodeId::try_from(name).map_err(Problem::bad_request)
 }
 
 /// A text that is a label, not a page.
@@ -101,7 +92,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Node {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        node_id(name(parts, state).await?).map(Self)
+        NodeId::try_from(name(parts, state).await?).map(Self).map_err(Problem::bad_request)
     }
 }
 

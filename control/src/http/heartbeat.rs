@@ -12,7 +12,7 @@
 //!
 //! Answers that are lost do no harm: the same call again has the same effect.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,6 @@ use super::{
 };
 use crate::{
     fleet::{self, NodeId},
-    hex,
     records::{self, Alive, Description, Member, Stats},
     registry::Wish,
     store::{Condition, Entry, LeaseId, Outcome, Store, StoreError, Txn},
@@ -193,15 +192,12 @@ impl Heartbeat {
                 "node.signalling must be at most {URL_MAX} bytes without control characters"
             )));
         }
-        // One address, and one server ID, must not be two keys in the store.
-        node.address = SocketAddr::new(node.address.ip().to_canonical(), node.address.port());
+        node.normalise();
         match self.server_id.as_str() {
             "any" => Ok(Wish::Any),
             "none" => Ok(Wish::None),
-            text => match hex::decode_server_id(text) {
-                Ok(server_id) => Ok(Wish::This(server_id.to_string())),
-                Err(error) => Err(Problem::invalid(format_args!("server_id: {error}"))),
-            },
+            text => Wish::this(text)
+                .map_err(|error| Problem::invalid(format_args!("server_id: {error}"))),
         }
     }
 

@@ -1,6 +1,7 @@
 use control::{
     fleet::State,
-    records,
+    placement::Wanted,
+    records::{self, Stats},
     store::{Store, Txn, Write},
 };
 use tokio::time;
@@ -27,6 +28,22 @@ async fn who_follows_sees_nodes_come_drain_lose_their_lease_return_and_go() {
     becomes(&mut fleet, &[("sfu-1", State::Down), ("sfu-2", State::Serving)]).await;
     world.registry.remove(&id("sfu-1")).await.expect("removed");
     becomes(&mut fleet, &[("sfu-2", State::Serving)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_says_nothing_about_the_fleet_is_told_to_nobody() {
+    let world = World::new().await;
+    let registered = world.node(1).await;
+    let mut fleet = world.follow();
+    becomes(&mut fleet, &[("sfu-1", State::Serving)]).await;
+    fleet.mark_unchanged();
+    world.report("sfu-1", &registered, Stats { report: 1, ..Stats::default() }).await;
+    world.rooms.place("default", "lobby", &Wanted::default()).await.expect("there is a node");
+    world.says("sfu-1", &registered, State::Serving).await;
+    time::sleep(TTL / 3).await;
+    assert!(!fleet.has_changed().expect("it is followed"));
+    world.says("sfu-1", &registered, State::Draining).await;
+    becomes(&mut fleet, &[("sfu-1", State::Draining)]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,6 +67,9 @@ impl fmt::Display for Report {
             kind.sent_once.judged.to_string()
         })?;
         row(f, "  of these lost", &|kind| kind.sent_once.lost.to_string())?;
+        row(f, "  besides, left just before a change and cut off", &|kind| {
+            kind.sent_once.cut_off.to_string()
+        })?;
         let repaired = |kind: &KindReport, count: usize| {
             if kind.repaired.judged == 0 { "-".to_owned() } else { count.to_string() }
         };

@@ -1,6 +1,6 @@
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use control::toml_file::FileError;
+use control::{foreground::NoSignals, toml_file::FileError};
 
 use crate::{StartError, Unsupported};
 
@@ -36,6 +36,9 @@ pub enum ServiceError {
         /// The system's reason.
         source: io::Error,
     },
+    /// Signals cannot be listened for.
+    #[error(transparent)]
+    Signals(#[from] NoSignals),
     /// Something failed while running.
     #[error("{0}")]
     Running(&'static str),
@@ -46,7 +49,9 @@ impl ServiceError {
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
         match self {
-            Self::Running(_) | Self::Start { problem: StartError::Worker(_), .. } => false,
+            Self::Running(_)
+            | Self::Signals(_)
+            | Self::Start { problem: StartError::Worker(_), .. } => false,
             Self::File(_) | Self::Unsupported { .. } | Self::Start { .. } | Self::Admin { .. } => {
                 true
             }

@@ -31,11 +31,14 @@ impl WebRtc {
             // An ICE-lite agent sends no requests, so nothing can be an answer to one.
             return self.metrics.dropped(Drop::OtherStun);
         }
-        let Some(username) = message.ice_username() else {
+        if message.username().is_none() {
             // Whoever asks without a name wants to know whether the node is alive.
             let contents = probe::success(&message, path.tuple.client());
             self.transmits.extend(contents.map(|contents| Transmit { path, contents }));
             return;
+        }
+        let Some(username) = message.ice_username() else {
+            return self.metrics.dropped(Drop::UnknownUfrag);
         };
         let Some(key) = self.sessions.with_ufrag(username.server) else {
             return match self.identity.named_by_ufrag(username.server) {

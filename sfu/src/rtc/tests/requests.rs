@@ -93,3 +93,18 @@ fn a_session_whose_client_never_came_ends_too() {
     world.run(Duration::from_secs(32));
     assert_eq!(world.metrics.sessions_count(Kind::Ice), 0);
 }
+
+#[test]
+fn only_a_request_without_any_username_is_a_probe_and_gets_an_answer() {
+    let mut world = World::new();
+    let mut answers = |request: &[u8]| {
+        world.node.receive(world.now, path(1), request);
+        std::iter::from_fn(|| world.node.poll_transmit()).count()
+    };
+    assert_eq!(answers(&kit::Stun::request([7; 12]).fingerprint().bytes()), 1);
+    for username in ["", "no colon", "ab-d:client", ":client"] {
+        let request = kit::Stun::request([7; 12]).username(username).bytes();
+        assert_eq!(answers(&request), 0, "{username:?}");
+    }
+    assert_eq!(world.dropped(Drop::UnknownUfrag), 4);
+}
