@@ -7,6 +7,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod client;
 pub mod config;
 pub mod exposition;
 pub mod fleet;
@@ -14,8 +16,10 @@ pub mod fleet_file;
 pub mod fold;
 pub mod follow;
 pub mod foreground;
+pub mod foreign;
 pub mod hex;
 pub mod http;
+pub mod join;
 pub mod placement;
 pub mod records;
 pub mod registry;
@@ -23,3 +27,4 @@ pub mod rooms;
 pub mod service;
 pub mod store;
 pub mod toml_file;
+pub mod watchdog;
