@@ -1,7 +1,6 @@
 //! `control.toml`.
 
 use std::{
-    fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -13,6 +12,7 @@ use crate::{
     fleet::{Fleet, Warning},
     http::{Token, Tokens, vips},
     records::{Routing, Vip},
+    source::{read_token, token},
     toml_file::{self, FileError, duration},
 };
 
@@ -143,11 +143,6 @@ pub struct Admin {
 
 fn default_name() -> String {
     "control".to_owned()
-}
-
-fn token<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Token>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    Token::try_from(text).map(Some).map_err(serde::de::Error::custom)
 }
 
 impl Default for Http {
@@ -302,13 +297,4 @@ impl Config {
         }
         warnings
     }
-}
-
-/// The token in a file of its own, which may end its line.
-fn read_token(file: &Path) -> Result<Token, FileError> {
-    let text = fs::read_to_string(file).map_err(|error| {
-        FileError::of_file(file, format_args!("the token cannot be read: {error}"))
-    })?;
-    Token::try_from(text.trim_end().to_owned())
-        .map_err(|error| FileError::of_file(file, format_args!("the token {error}")))
 }

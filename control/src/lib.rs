@@ -25,6 +25,7 @@ pub mod records;
 pub mod registry;
 pub mod rooms;
 pub mod service;
+pub mod source;
 pub mod store;
 pub mod toml_file;
 pub mod watchdog;
