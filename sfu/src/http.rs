@@ -9,7 +9,11 @@
 //!
 //! A node that drains or leaves answers both `POST`s with 503 and `Retry-After`; so does a full one.
 
-use std::{fmt, sync::Arc, sync::atomic::Ordering};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
 
 use axum::{
     Json, Router,
@@ -120,7 +124,7 @@ struct WebTransport {
     /// Its host name begins with an SNI label that names this node.
     url: String,
     /// The VIP's addresses, for clients that need not resolve the name.
-    addresses: Vec<std::net::SocketAddr>,
+    addresses: Vec<SocketAddr>,
     /// SHA-256 of the node's certificate, for `serverCertificateHashes`.
     certificate_sha256: String,
 }
@@ -132,10 +136,11 @@ async fn webtransport(
     takes_sessions(&shared)?;
     let room = room_name(&room)?;
     let host = format!("{}.{}", shared.identity.issue_label(), shared.domain);
-    let port = shared.candidates.first().map_or(443, std::net::SocketAddr::port);
+    let candidates = shared.candidates.load_full();
+    let port = candidates.first().ok_or(Refused::NoCandidates)?.port();
     Ok(Json(WebTransport {
         url: format!("https://{host}:{port}/rooms/{room}"),
-        addresses: shared.candidates.clone(),
+        addresses: candidates.to_vec(),
         certificate_sha256: hex::encode(&**shared.certificate_sha256.load()),
     }))
 }
@@ -167,9 +172,11 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         let status = match &refused {
             Refused::Offer(_) => StatusCode::BAD_REQUEST,
-            Refused::Full | Refused::RoomFull | Refused::Leaving | Refused::Stopped => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Refused::Full
+            | Refused::RoomFull
+            | Refused::NoCandidates
+            | Refused::Leaving
+            | Refused::Stopped => StatusCode::SERVICE_UNAVAILABLE,
             Refused::NoSession => StatusCode::NOT_FOUND,
         };
         Self::new(status, &refused)

@@ -10,10 +10,16 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use control::exposition::Exposition;
 use ipnet::IpNet;
 use quinn::Endpoint;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time,
+};
 use wire::{Class, classify, quic::LongHeader, quic::short_header_dcid};
 
 use crate::{
@@ -32,13 +38,25 @@ use crate::{
 /// How often a self-signed certificate is replaced: at half of its life.
 const RENEWAL: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 
+/// Sessions on one node, of both kinds together.
+const SESSIONS_MAX: u32 = 10_000;
+
+/// How full a node is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Load {
+    /// Sessions now, of both kinds: WebRTC and WebTransport.
+    pub sessions: u32,
+    /// As many as there may be.
+    pub sessions_max: u32,
+}
+
 /// What a node is made of.
 pub struct Setup {
     /// Who it is.
     pub identity: Arc<Identity>,
     /// Behind the LBs, or plain; any number.
     pub sockets: Vec<Socket>,
-    /// The VIP's addresses that clients are told.
+    /// The VIP's addresses that clients are told; [`Node::set_candidates`] replaces them.
     pub candidates: Vec<SocketAddr>,
     /// Keys that all nodes share.
     pub keys: FleetKeys,
@@ -68,9 +86,10 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sockets: Vec<Arc<Socket>>,
     pub(crate) quic_sockets: Vec<Arc<QuicSocket>>,
-    pub(crate) candidates: Vec<SocketAddr>,
+    pub(crate) candidates: Arc<ArcSwap<Vec<SocketAddr>>>,
+    places: Arc<Semaphore>,
     pub(crate) domain: String,
-    pub(crate) certificate_sha256: arc_swap::ArcSwap<[u8; 32]>,
+    pub(crate) certificate_sha256: ArcSwap<[u8; 32]>,
     pub(crate) webrtc: Handle,
     pub(crate) leaving: AtomicBool,
 }
@@ -97,7 +116,10 @@ impl Node {
             .collect::<io::Result<Vec<_>>>()?;
 
         let (inbox, received) = mpsc::channel(INBOX_MAX);
-        let webrtc = WebRtc::new(identity.clone(), metrics.clone(), candidates.clone());
+        let candidates = Arc::new(ArcSwap::from_pointee(candidates));
+        let places = Arc::new(Semaphore::new(SESSIONS_MAX as usize));
+        let webrtc =
+            WebRtc::new(identity.clone(), metrics.clone(), candidates.clone(), places.clone());
         let (webrtc, sessions) = task::serve(webrtc, sockets.clone(), received, metrics.clone());
         let shared = Arc::new(Shared {
             webrtc,
@@ -106,8 +128,9 @@ impl Node {
             sockets,
             quic_sockets,
             candidates,
+            places: places.clone(),
             domain,
-            certificate_sha256: arc_swap::ArcSwap::from_pointee(certificate.sha256()),
+            certificate_sha256: ArcSwap::from_pointee(certificate.sha256()),
             leaving: AtomicBool::new(false),
         });
 
@@ -116,7 +139,7 @@ impl Node {
         for index in 0..shared.sockets.len() {
             tasks.spawn(read(shared.clone(), index, inbox.clone()));
         }
-        let server = wt::Server::new(identity, metrics);
+        let server = wt::Server::new(identity, metrics, places);
         for endpoint in &endpoints {
             tasks.spawn(server.clone().run(endpoint.clone()));
         }
@@ -156,6 +179,19 @@ impl Node {
     #[must_use]
     pub fn certificate_sha256(&self) -> [u8; 32] {
         **self.shared.certificate_sha256.load()
+    }
+
+    /// How full it is. A handshake that is nearly done counts as a session.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let free = u32::try_from(self.shared.places.available_permits()).unwrap_or(SESSIONS_MAX);
+        Load { sessions: SESSIONS_MAX.saturating_sub(free), sessions_max: SESSIONS_MAX }
+    }
+
+    /// Tells clients to send to other addresses from now on. Sessions that there are go on: what is sent
+    /// to the former addresses is served as long as it comes.
+    pub fn set_candidates(&self, candidates: &[SocketAddr]) {
+        self.shared.candidates.store(Arc::new(candidates.to_vec()));
     }
 
     /// Listens to other LBs from now on.

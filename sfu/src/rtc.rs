@@ -35,7 +35,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use str0m::{IceCreds, RtcConfig, config::CryptoProvider, rtp::Extension};
+use tokio::sync::Semaphore;
 use wire::FiveTuple;
 
 use crate::{
@@ -53,9 +55,6 @@ use timers::Timers;
 pub use extension::{NODE_EXTENSION_ID, NODE_EXTENSION_URI, NodeName, NodeNameSerializer};
 pub use sdp::InvalidOffer;
 pub use sessions::SessionId;
-
-/// Sessions on one node.
-const SESSIONS_MAX: usize = 10_000;
 
 /// How long a session lives without an answered request: consent has expired then (RFC 7675).
 const CONSENT: Duration = Duration::from_secs(30);
@@ -90,6 +89,9 @@ pub enum Refused {
     /// The room is full.
     #[error("the room has no place for more participants")]
     RoomFull,
+    /// There is nothing that a client could be told to send to.
+    #[error("the node does not know the VIP's addresses yet")]
+    NoCandidates,
     /// The node takes no new sessions now: it drains, or leaves.
     #[error("the node takes no new sessions")]
     Leaving,
@@ -116,7 +118,9 @@ pub struct WebRtc {
     metrics: Arc<Metrics>,
     template: RtcConfig,
     /// The VIP's addresses that answers tell clients.
-    candidates: Vec<SocketAddr>,
+    candidates: Arc<ArcSwap<Vec<SocketAddr>>>,
+    /// Each session has one.
+    places: Arc<Semaphore>,
     sessions: Sessions,
     addresses: Addresses,
     rooms: Rooms,
@@ -125,7 +129,8 @@ pub struct WebRtc {
 }
 
 impl WebRtc {
-    /// A node without sessions, whose clients are told to send to `candidates`.
+    /// A node without sessions, whose clients are told to send to what `candidates` hold when they ask.
+    /// Each session takes one of `places`.
     ///
     /// # Panics
     /// Where the crypto provider cannot make a certificate, which it always can.
@@ -133,7 +138,8 @@ impl WebRtc {
     pub fn new(
         identity: Arc<Identity>,
         metrics: Arc<Metrics>,
-        candidates: Vec<SocketAddr>,
+        candidates: Arc<ArcSwap<Vec<SocketAddr>>>,
+        places: Arc<Semaphore>,
     ) -> Self {
         let crypto: Arc<CryptoProvider> = Arc::new(str0m::crypto::from_feature_flags());
         let certificate = crypto.dtls_provider.generate_certificate();
@@ -157,6 +163,7 @@ impl WebRtc {
             metrics,
             template,
             candidates,
+            places,
             sessions: Sessions::new(),
             addresses: Addresses::new(),
             timers: Timers::new(),
@@ -175,16 +182,18 @@ impl WebRtc {
         mirror: bool,
         offer: &str,
     ) -> Result<Joined, Refused> {
-        if self.sessions.len() >= SESSIONS_MAX {
-            return Err(Refused::Full);
+        let candidates = self.candidates.load_full();
+        if candidates.is_empty() {
+            return Err(Refused::NoCandidates);
         }
+        let place = self.places.clone().try_acquire_owned().map_err(|_| Refused::Full)?;
         if self.rooms.is_full(&room) {
             return Err(Refused::RoomFull);
         }
         let credentials = self.credentials();
-        let (id, template) = (SessionId::random(), &self.template);
+        let id = SessionId::random();
         let mut session =
-            Session::new(now, id.clone(), template, credentials.clone(), &self.candidates);
+            Session::new(now, id.clone(), &self.template, credentials.clone(), candidates, place);
         let answer = session.answer(offer, || credentials)?;
         let key = self.sessions.insert(session);
         self.rooms.join(&room, key, mirror);

@@ -55,6 +55,26 @@ async fn ask(to: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
     Some(buffer[..len].to_vec())
 }
 
+/// A media line of an offer.
+fn media(kind: &str, mid: u8, codec: &str) -> String {
+    format!(
+        "m={kind} 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\na=sendrecv\r\n\
+         a=rtcp-mux\r\na=setup:actpass\r\na=rtpmap:96 {codec}\r\na=ice-ufrag:abcd\r\n\
+         a=ice-pwd:0123456789012345678901\r\n"
+    )
+}
+
+/// An offer of these media lines, which are numbered.
+fn offer(lines: &[String]) -> String {
+    let fingerprint = ["11"; 32].join(":");
+    let mids: String = (0..lines.len()).map(|mid| format!(" {mid}")).collect();
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE{mids}\r\n\
+         a=fingerprint:sha-256 {fingerprint}\r\n{}",
+        lines.concat()
+    )
+}
+
 /// Status, `Retry-After` and body of a call.
 async fn call(method: &'static str, url: String, body: &'static str) -> (u16, String, String) {
     let asking = move || {
@@ -87,20 +107,7 @@ async fn the_plain_socket_does_not_make_the_reset_tokens_of_connections_behind_t
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offer_that_makes_the_library_panic_leaves_the_node_ready() {
     let (node, ..) = node().await;
-    let media = |kind: &str, mid: u8, codec: &str| {
-        format!(
-            "m={kind} 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\na=sendrecv\r\n\
-             a=rtcp-mux\r\na=setup:actpass\r\na=rtpmap:96 {codec}\r\na=ice-ufrag:abcd\r\n\
-             a=ice-pwd:0123456789012345678901\r\n"
-        )
-    };
-    let fingerprint = ["11"; 32].join(":");
-    let offer = format!(
-        "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
-         a=fingerprint:sha-256 {fingerprint}\r\n{}{}",
-        media("audio", 0, "opus/48000/2"),
-        media("video", 1, "VP8/90000"),
-    );
+    let offer = offer(&[media("audio", 0, "opus/48000/2"), media("video", 1, "VP8/90000")]);
     let offer: &'static str = offer.leak();
     for _ in 0..2 {
         let url = format!("http://{}/rooms/r/sessions", node.signalling());
@@ -129,6 +136,30 @@ async fn a_node_that_leaves_tells_newcomers_to_go_elsewhere() {
     for method in ["PATCH", "DELETE"] {
         let (status, _, problem) = call(method, url("/sessions/1"), "v=0").await;
         assert_eq!(status, 404, "those that it has are served: {problem}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_how_full_it_is_and_takes_other_addresses_to_tell_clients() {
+    let (node, ..) = node().await;
+    let empty = node.load();
+    assert!(empty.sessions == 0 && empty.sessions_max > 0, "{empty:?}");
+    let offer: &'static str = offer(&[media("audio", 0, "opus/48000/2")]).leak();
+    let url = |path: &str| format!("http://{}{path}", node.signalling());
+    node.set_candidates(&[kit::address("203.0.113.9:443"), kit::address("[2001:db8::9]:443")]);
+    let (status, _, answer) = call("POST", url("/rooms/r/sessions"), offer).await;
+    assert_eq!(status, 201, "{answer}");
+    let told: Vec<_> = answer.lines().filter(|line| line.starts_with("a=candidate:")).collect();
+    assert!(told.len() == 2 && told[0].contains(" 203.0.113.9 443 "), "{told:?}");
+    assert_eq!(node.load(), sfu::Load { sessions: 1, ..empty });
+    let (status, _, told) = call("POST", url("/rooms/r/webtransport"), "").await;
+    assert_eq!(status, 200, "{told}");
+    assert!(told.contains("[\"203.0.113.9:443\",\"[2001:db8::9]:443\"]"), "{told}");
+    node.set_candidates(&[]);
+    for path in ["/rooms/r/sessions", "/rooms/r/webtransport"] {
+        let (status, _, problem) = call("POST", url(path), offer).await;
+        assert_eq!(status, 503, "{path}: {problem}");
+        assert!(problem.contains("does not know the VIP's addresses yet"), "{problem}");
     }
 }
 

@@ -3,6 +3,7 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,6 +13,7 @@ use str0m::{
     net::{Protocol, Receive},
     rtp::Ssrc,
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, error};
 use wire::{Class, classify, stun};
 
@@ -29,6 +31,10 @@ const ROUNDS_MAX: usize = 16;
 pub(super) struct Session {
     id: SessionId,
     rtc: Box<Rtc>,
+    /// The addresses that str0m takes for its own: those that the client was told when it came.
+    candidates: Arc<Vec<SocketAddr>>,
+    /// One of the node's, until the session is dropped.
+    _place: OwnedSemaphorePermit,
     /// When a request was last answered with success, or the session began.
     pub(super) last_check: Instant,
     /// Latched: str0m's own flag is false during an ICE restart.
@@ -76,11 +82,12 @@ impl Session {
         id: SessionId,
         template: &RtcConfig,
         credentials: IceCreds,
-        candidates: &[SocketAddr],
+        candidates: Arc<Vec<SocketAddr>>,
+        place: OwnedSemaphorePermit,
     ) -> Self {
         let config = template.clone().set_local_ice_credentials(credentials.clone());
         let mut rtc = Box::new(config.build(now));
-        for &address in candidates {
+        for &address in candidates.iter() {
             match Candidate::host(address, "udp") {
                 Ok(candidate) => {
                     rtc.add_local_candidate(candidate);
@@ -91,6 +98,8 @@ impl Session {
         Self {
             id,
             rtc,
+            candidates,
+            _place: place,
             last_check: now,
             connected: false,
             sources: Sources::new(),
@@ -164,19 +173,20 @@ impl Session {
         false
     }
 
-    /// Takes in a datagram that came to `destination`, as str0m knows it.
-    pub(super) fn receive(
-        &mut self,
-        now: Instant,
-        path: Path,
-        destination: SocketAddr,
-        datagram: &[u8],
-    ) {
+    /// Takes in a datagram; false if the session has no address of the client's IP version.
+    pub(super) fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) -> bool {
         let client = path.tuple.client();
+        // str0m knows the addresses we told the client. Behind NATs and wildcards of ours, or when the
+        // VIP has moved, what it was sent to may be written differently.
+        let same_version = |address: &&SocketAddr| address.is_ipv4() == client.is_ipv4();
+        let Some(&destination) = self.candidates.iter().find(same_version) else {
+            return false;
+        };
         self.change(|rtc| {
             let receive = Receive::new(Protocol::Udp, client, destination, datagram)?;
             rtc.handle_input(Input::Receive(now, receive))
         });
+        true
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

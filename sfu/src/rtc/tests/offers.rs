@@ -1,6 +1,6 @@
 //! Offers: hostile ones, and restarts.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use str0m::{
     IceCreds,
@@ -106,6 +106,51 @@ fn hostile_offers_are_refused_and_leave_nothing_behind() {
     assert_eq!(world.metrics.sessions_count(Kind::Ice), 0);
     let lines = refused(world.offer(&format!("{SESSION}{many}")));
     assert!(lines.ends_with("it has 300 media lines, more than 256"), "{lines}");
+}
+
+#[test]
+fn clients_are_told_what_the_vip_is_when_they_ask_and_those_that_are_there_go_on() {
+    let mut world = World::new();
+    let client = world.join(|client| {
+        client.line(MediaKind::Audio, Direction::SendOnly);
+    });
+    world.until("it connects", |world| world.clients[client].connected);
+    world.candidates.store(Arc::new(vec!["203.0.113.9:443".parse().expect("an address")]));
+    let (offer, _) = {
+        let mut other = Client::new(world.now, 1);
+        other.line(MediaKind::Audio, Direction::SendOnly).offer(|_| {})
+    };
+    let answer = world.offer(&offer).expect("is answered").answer;
+    let told: Vec<_> = answer.lines().filter(|line| line.starts_with("a=candidate:")).collect();
+    assert_eq!(told.len(), 1, "{answer}");
+    assert!(told[0].contains(" 203.0.113.9 443 typ host"), "{}", told[0]);
+    world.run(SECOND * 60);
+    assert!(world.clients[client].rtc.is_connected(), "its checks are answered still");
+    world.candidates.store(Arc::new(Vec::new()));
+    let refused = world.offer(&offer);
+    assert!(matches!(refused, Err(Refused::NoCandidates)), "{refused:?}");
+}
+
+#[test]
+fn a_session_takes_one_of_the_nodes_places_for_as_long_as_it_lasts() {
+    let mut world = World::new();
+    let _taken = world.places.clone().try_acquire_many_owned(98).expect("there are 100");
+    let offer = |client: &mut Client| {
+        client.line(MediaKind::Audio, Direction::SendOnly);
+    };
+    let first = world.join(offer);
+    world.join(offer);
+    let (text, _) = {
+        let mut other = Client::new(world.now, 2);
+        other.line(MediaKind::Audio, Direction::SendOnly).offer(|_| {})
+    };
+    let refused = world.offer(&text);
+    assert!(matches!(refused, Err(Refused::Full)), "{refused:?}");
+    let session = world.clients[first].session.clone().expect("joined");
+    world.node.leave(world.now, &session).expect("it is there");
+    assert!(world.offer(&text).is_ok());
+    assert!(world.offer("").is_err());
+    assert_eq!(world.places.available_permits(), 0, "what is refused takes none");
 }
 
 #[test]

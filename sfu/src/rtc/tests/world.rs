@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use str0m::{
     Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig,
     change::{SdpAnswer, SdpPendingOffer},
@@ -13,6 +14,7 @@ use str0m::{
     net::{Protocol, Receive},
     rtp::{RtpPacket, RtpWrite},
 };
+use tokio::sync::Semaphore;
 use wire::FiveTuple;
 
 use crate::{
@@ -38,14 +40,23 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) node: WebRtc,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) candidates: Arc<ArcSwap<Vec<SocketAddr>>>,
+    pub(super) places: Arc<Semaphore>,
     pub(super) clients: Vec<Client>,
 }
 
 impl World {
     pub(super) fn new() -> Self {
         let metrics = Arc::new(Metrics::default());
-        let node = WebRtc::new(Arc::new(identity("a")), metrics.clone(), vec![vip()]);
-        Self { now: Instant::now(), node, metrics, clients: Vec::new() }
+        let candidates = Arc::new(ArcSwap::from_pointee(vec![vip()]));
+        let places = Arc::new(Semaphore::new(100));
+        let node = WebRtc::new(
+            Arc::new(identity("a")),
+            metrics.clone(),
+            candidates.clone(),
+            places.clone(),
+        );
+        Self { now: Instant::now(), node, metrics, candidates, places, clients: Vec::new() }
     }
 
     /// A client joins, sending what `offer` adds. Gives back its index.
