@@ -78,7 +78,11 @@ fn offer(lines: &[String]) -> String {
 /// Status, `Retry-After` and body of a call.
 async fn call(method: &'static str, url: String, body: &'static str) -> (u16, String, String) {
     let asking = move || {
-        let request = ureq::http::Request::builder().method(method).uri(url).body(body);
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(url)
+            .header("content-type", "application/sdp")
+            .body(body);
         let agent: ureq::Agent =
             ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut answer = agent.run(request.expect("a request")).expect("it answers");
