@@ -104,3 +104,71 @@ fn description(fragment: &str) -> Result<SessionDescription, String> {
     SessionDescription::unmarshal(&mut Cursor::new(text.as_bytes()))
         .map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWORD: &str = "0123456789012345678901";
+
+    fn refused(text: &str) -> String {
+        let problem = read(text).expect_err("it is wrong").to_string();
+        let reason = problem.strip_prefix("the fragment cannot be used: ");
+        reason.expect("said first").to_owned()
+    }
+
+    #[test]
+    fn credentials_are_read_from_the_session_or_a_media_line_and_candidates_are_not() {
+        let ours = format!("a=ice-ufrag:EsAw\r\na=ice-pwd:{PASSWORD}\r\n");
+        let line = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n";
+        let candidate = "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\na=end-of-candidates\r\n";
+        for text in [
+            format!("{ours}{line}{candidate}"),
+            format!("a=group:BUNDLE 0 1\r\n{line}{ours}{candidate}"),
+            ours.replace("\r\n", "\n"),
+        ] {
+            let read = read(&text).expect("a fragment").credentials.expect("credentials");
+            assert_eq!((read.ufrag.as_str(), read.pass.as_str()), ("EsAw", PASSWORD), "{text}");
+        }
+        let without = read(&format!("{line}{candidate}")).expect("a fragment");
+        assert!(without.credentials.is_none());
+    }
+
+    #[test]
+    fn a_fragment_that_is_none_is_refused_with_the_reason() {
+        let line = |ufrag: &str, password: &str| {
+            format!("a=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\n")
+        };
+        let long = "x".repeat(257);
+        let cases = [
+            (String::new(), "it is empty"),
+            ("a=ice-ufrag:EsAw\r\n".to_owned(), "it has an ice-ufrag, but no ice-pwd"),
+            (format!("a=ice-pwd:{PASSWORD}\r\n"), "it has an ice-pwd, but no ice-ufrag"),
+            (line("abc", PASSWORD), "an ice-ufrag has 4 to 256 characters of A-Z a-z 0-9 + /"),
+            (line(&long, PASSWORD), "an ice-ufrag has 4 to 256 characters of A-Z a-z 0-9 + /"),
+            (line("ab:d", PASSWORD), "an ice-ufrag has 4 to 256 characters of A-Z a-z 0-9 + /"),
+            (line("abcd", "short"), "an ice-pwd has 22 to 256 characters of A-Z a-z 0-9 + /"),
+            (line("abcd", &long), "an ice-pwd has 22 to 256 characters of A-Z a-z 0-9 + /"),
+        ];
+        for (text, reason) in cases {
+            assert_eq!(refused(&text), reason, "{text}");
+        }
+        for text in ["hello", "v=0\r\n", "\0\r\n", "m=audio\r\n", "a=\u{fffd}\r\n=\r\n"] {
+            assert!(!refused(text).is_empty(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_nodes_fragment_has_its_credentials_and_candidates_and_no_more() {
+        let ours = IceCreds { ufrag: "abcd".to_owned(), pass: PASSWORD.to_owned() };
+        let vip = ["203.0.113.1:4433".parse().expect("an address")];
+        let session = format!("a=ice-lite\r\na=ice-ufrag:abcd\r\na=ice-pwd:{PASSWORD}\r\n");
+        assert_eq!(write(&ours, None, &vip), session);
+        let text = write(&ours, Some(("v".into(), MediaKind::Video)), &vip);
+        let (start, candidate) = text.split_once("a=candidate:").expect("a candidate");
+        let line = "m=video 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:v\r\n";
+        assert_eq!(start, format!("{session}{line}"));
+        assert!(candidate.ends_with(" 203.0.113.1 4433 typ host\r\na=end-of-candidates\r\n"));
+        assert_eq!(candidate.lines().count(), 2, "{candidate}");
+    }
+}
