@@ -7,7 +7,11 @@ use sdp::{
     SessionDescription,
     description::{common::Attribute, media::MediaDescription},
 };
-use str0m::{Candidate, IceCreds, Rtc, change::SdpOffer};
+use str0m::{
+    Candidate, IceCreds, Rtc,
+    change::SdpOffer,
+    media::{MediaKind, Mid},
+};
 use tracing::error;
 
 /// Longest offer, in bytes: twenty tracks with all their codecs take about 42,000.
@@ -74,6 +78,8 @@ pub(super) struct Answer {
     pub(super) remote: IceCreds,
     /// Those that the session has from now on, if the offer restarted ICE.
     pub(super) restarted: Option<IceCreds>,
+    /// The media line that others are bundled with.
+    pub(super) first: Option<(Mid, MediaKind)>,
 }
 
 /// Answers an offer, as far as `role` goes. If it restarts ICE, the answer carries the credentials that
@@ -102,6 +108,7 @@ pub(super) fn answer(
         return Err(invalid(&format_args!("it has {lines} media lines, more than {LINES_MAX}")));
     }
     let remote = remote_credentials(&description)?;
+    let first = first(&description);
     let served = SdpOffer::from_sdp_string(&served(&mut description, role))
         .map_err(|error| invalid(&error))?;
     let before = rtc.direct_api().local_ice_credentials();
@@ -117,7 +124,7 @@ pub(super) fn answer(
             if restarted {
                 api.set_local_ice_credentials(ours.clone());
             }
-            Ok(Answer { sdp, remote, restarted: restarted.then_some(ours) })
+            Ok(Answer { sdp, remote, restarted: restarted.then_some(ours), first })
         }
         Err(problem) => {
             api.set_local_ice_credentials(before);
@@ -160,6 +167,19 @@ fn direction(attributes: &[Attribute]) -> Option<&'static str> {
     attributes
         .iter()
         .find_map(|attribute| directions.into_iter().find(|direction| attribute.key == *direction))
+}
+
+/// The first media line of sound or pictures, which bears the candidates.
+fn first(description: &SessionDescription) -> Option<(Mid, MediaKind)> {
+    description.media_descriptions.iter().find_map(|media| {
+        let kind = match media.media_name.media.as_str() {
+            "audio" => MediaKind::Audio,
+            "video" => MediaKind::Video,
+            _ => return None,
+        };
+        let mid = media.attributes.iter().find(|attribute| attribute.key == "mid")?;
+        Some((mid.value.as_deref()?.into(), kind))
+    })
 }
 
 /// The credentials that an offer has, in the session or in its first media description.

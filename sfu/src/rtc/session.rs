@@ -9,7 +9,7 @@ use std::{
 
 use str0m::{
     Candidate, IceCreds, Input, Output, Rtc, RtcConfig,
-    media::{KeyframeRequestKind, MediaAdded, MediaKind, Mid},
+    media::{KeyframeRequestKind, MediaKind, Mid},
     net::{Protocol, Receive},
     rtp::Ssrc,
 };
@@ -146,6 +146,7 @@ impl Session {
             .guarded(|rtc| sdp::answer(rtc, former.as_ref(), offer, role, candidates, fresh))
             .map_err(|Panicked(problem)| InvalidOffer(problem))??;
         self.remote = Some(answer.remote);
+        self.first = answer.first;
         let renamed = answer.restarted.map(|ours| {
             self.sources.restarted();
             self.rename(ours)
@@ -329,11 +330,11 @@ impl Session {
                 self.connected = true;
                 None
             }
-            str0m::Event::MediaAdded(added) => {
-                let MediaAdded { mid, kind, direction, .. } = added;
-                self.first.get_or_insert((mid, kind));
-                Some(Event::Media(MediaChange { mid, kind, direction }))
-            }
+            str0m::Event::MediaAdded(added) => Some(Event::Media(MediaChange {
+                mid: added.mid,
+                kind: added.kind,
+                direction: added.direction,
+            })),
             str0m::Event::MediaChanged(changed) => {
                 let (mid, direction) = (changed.mid, changed.direction);
                 let kind = self.guarded(|rtc| Some(rtc.media(mid)?.kind())).ok()??;
