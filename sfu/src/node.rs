@@ -7,10 +7,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use control::exposition::Exposition;
 use ipnet::IpNet;
 use quinn::Endpoint;
@@ -92,8 +92,6 @@ pub(crate) struct Shared {
     pub(crate) certificate_sha256: ArcSwap<[u8; 32]>,
     pub(crate) webrtc: Handle,
     pub(crate) leaving: AtomicBool,
-    /// Until when it may take new sessions, where a control says so.
-    lease: ArcSwapOption<Instant>,
 }
 
 impl Node {
@@ -134,7 +132,6 @@ impl Node {
             domain,
             certificate_sha256: ArcSwap::from_pointee(certificate.sha256()),
             leaving: AtomicBool::new(false),
-            lease: ArcSwapOption::empty(),
         });
 
         let mut tasks = JoinSet::new();
@@ -195,13 +192,6 @@ impl Node {
     /// to the former addresses is served as long as it comes.
     pub fn set_candidates(&self, candidates: &[SocketAddr]) {
         self.shared.candidates.store(Arc::new(candidates.to_vec()));
-    }
-
-    /// New sessions are taken until this time and no longer, unless another is set by then: whoever lost
-    /// its lease keeps what it has. It is looked at for each session, so a process that was stopped for
-    /// a while and goes on takes none by mistake.
-    pub fn set_lease(&self, until: Instant) {
-        self.shared.lease.store(Some(Arc::new(until)));
     }
 
     /// Listens to other LBs from now on.
@@ -313,11 +303,10 @@ fn keys_of(sockets: &[Arc<Socket>], keys: &FleetKeys) -> Vec<FleetKeys> {
 }
 
 impl Shared {
-    /// Whether the node takes new sessions: it does not while the fleet has it drain, while it leaves,
-    /// and when its lease has ended.
+    /// Whether the node takes new sessions: it does not while the fleet has it drain, and while it
+    /// leaves.
     pub(crate) fn takes_sessions(&self) -> bool {
-        let leased = self.lease.load().as_ref().is_none_or(|until| Instant::now() < **until);
-        leased && !self.leaving.load(Ordering::Relaxed) && self.identity.is_serving()
+        !self.leaving.load(Ordering::Relaxed) && self.identity.is_serving()
     }
 
     /// Writes down what the node counted.

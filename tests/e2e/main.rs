@@ -9,3 +9,4 @@ mod nodes;
 mod rooms;
 mod support;
 mod trust;
+mod whip;

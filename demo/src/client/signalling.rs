@@ -1,7 +1,7 @@
 use std::{io, net::SocketAddr};
 
 use tokio::task;
-use ureq::http::Method;
+use ureq::http::{Method, Request, request::Builder};
 
 /// Why a client could not do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -41,13 +41,32 @@ pub(super) async fn ask(
     path: String,
     body: String,
 ) -> Result<Answer, ClientError> {
+    let request = Request::builder().header("content-type", "application/sdp");
+    send(node, method, path, request, body).await
+}
+
+/// Restarts ICE by a fragment of SDP (RFC 9725, section 4.3.3).
+pub(super) async fn ask_by_fragment(
+    node: SocketAddr,
+    path: String,
+    fragment: String,
+) -> Result<Answer, ClientError> {
+    let request = Request::builder()
+        .header("content-type", "application/trickle-ice-sdpfrag")
+        .header("if-match", "\"*\"");
+    send(node, Method::PATCH, path, request, fragment).await
+}
+
+async fn send(
+    node: SocketAddr,
+    method: Method,
+    path: String,
+    request: Builder,
+    body: String,
+) -> Result<Answer, ClientError> {
+    let request = request.method(method).uri(format!("http://{node}{path}")).body(body);
     let blocking = move || -> Result<Answer, String> {
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("http://{node}{path}"))
-            .header("content-type", "application/sdp")
-            .body(body)
-            .map_err(|error| error.to_string())?;
+        let request = request.map_err(|error| error.to_string())?;
         let agent: ureq::Agent =
             ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut response = agent.run(request).map_err(|error| error.to_string())?;

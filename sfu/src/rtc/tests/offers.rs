@@ -72,10 +72,10 @@ fn an_update_that_makes_the_library_panic_ends_that_session_and_no_other() {
     let session_part = SESSION.replace("BUNDLE 0 1", &format!("BUNDLE {mid} 1"));
     let offer = format!("{session_part}{audio}{}", line("video", 1, "VP8/90000", "abcd"));
     let offer = offer.replace("96", "111");
-    let problem = refused(world.node.update(world.now, &session, &offer));
+    let problem = refused(world.node.update(world.now, &session, None, &offer));
     assert!(problem.contains("Pt locked"), "{problem}");
     assert_eq!(world.metrics.sessions_count(Kind::Ice), 1);
-    let gone = world.node.update(world.now, &session, &offer);
+    let gone = world.node.update(world.now, &session, None, &offer);
     assert!(matches!(gone, Err(Refused::NoSession)), "{gone:?}");
     let answer = world.update(other, true);
     assert!(answer.is_ok(), "{answer:?}");
@@ -204,7 +204,7 @@ fn after_a_restart_that_fails_the_session_goes_on_with_what_it_had() {
     // Its one line under another name, where there is one already.
     let session_part = SESSION.replace("BUNDLE 0 1", "BUNDLE 7");
     let offer = format!("{session_part}{}", line("audio", 7, "opus/48000/2", "abcd"));
-    let problem = refused(world.node.update(world.now, &session, &offer));
+    let problem = refused(world.node.update(world.now, &session, None, &offer));
     assert!(problem.contains("Changed order"), "{problem}");
     let IceCreds { ufrag, .. } = world.clients[client].credentials();
     assert_ne!(ufrag, "abcd");

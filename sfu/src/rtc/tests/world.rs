@@ -21,7 +21,7 @@ use crate::{
     RoomName,
     identity::tests::identity,
     metrics::{Drop, Metrics},
-    rtc::{Joined, Path, Refused, SessionId, Transmit, WebRtc},
+    rtc::{Joined, Path, Refused, Role, SessionId, Transmit, Updated, WebRtc},
 };
 
 /// The world is moved on by so much at a time.
@@ -61,11 +61,18 @@ impl World {
 
     /// A client joins, sending what `offer` adds. Gives back its index.
     pub(super) fn join(&mut self, offer: impl FnOnce(&mut Client)) -> usize {
+        self.join_as(Role::Participant, offer)
+    }
+
+    /// The same in another role.
+    pub(super) fn join_as(&mut self, role: Role, offer: impl FnOnce(&mut Client)) -> usize {
         let mut client = Client::new(self.now, self.clients.len());
         offer(&mut client);
         let (text, pending) = client.offer(|_| {});
-        let joined = self.node.join(self.now, room(), false, &text).expect("is answered");
+        let joined = self.node.join(self.now, room(), role, &text).expect("is answered");
         client.accept(pending, &joined.answer);
+        client.answer = joined.answer;
+        client.tag = joined.tag;
         client.session = Some(joined.id);
         self.clients.push(client);
         self.clients.len() - 1
@@ -73,7 +80,7 @@ impl World {
 
     /// The same with an offer of anybody's.
     pub(super) fn offer(&mut self, offer: &str) -> Result<Joined, Refused> {
-        self.node.join(self.now, room(), false, offer)
+        self.node.join(self.now, room(), Role::Participant, offer)
     }
 
     /// A client's further offer, and what it was answered.
@@ -85,8 +92,10 @@ impl World {
             }
         });
         let session = client.session.clone().expect("joined");
-        let answer = self.node.update(self.now, &session, &offer)?;
+        let Updated { answer, tag } = self.node.update(self.now, &session, None, &offer)?;
         client.accept(pending, &answer);
+        client.answer.clone_from(&answer);
+        client.tag = tag;
         Ok(answer)
     }
 
@@ -151,6 +160,9 @@ pub(super) struct Client {
     pub(super) rtc: Rtc,
     pub(super) address: SocketAddr,
     pub(super) session: Option<SessionId>,
+    /// The last answer, and what names the ICE session.
+    pub(super) answer: String,
+    pub(super) tag: String,
     /// Says and hears nothing.
     pub(super) silent: bool,
     pub(super) connected: bool,
@@ -178,6 +190,8 @@ impl Client {
             rtc,
             address,
             session: None,
+            answer: String::new(),
+            tag: String::new(),
             silent: false,
             connected: false,
             received: Vec::new(),
