@@ -125,6 +125,14 @@ impl Client {
         self.ask(Method::GET, path, None::<&()>).await
     }
 
+    /// Asks for something without saying more.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::POST, path, None::<&()>).await
+    }
+
     /// Asks for something that has an answer; `body` goes as JSON.
     ///
     /// # Errors

@@ -54,7 +54,7 @@ pub struct Config {
 }
 
 /// `[fleet]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fleet {
     /// The fleet file; relative to the configuration file. This, or else `url`.

@@ -1,5 +1,7 @@
 //! A node: its sockets, its sessions of both kinds, and the HTTP endpoints that belong to it.
 
+mod handle;
+
 use std::{
     io,
     net::SocketAddr,
@@ -7,12 +9,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use control::exposition::Exposition;
-use ipnet::IpNet;
 use quinn::Endpoint;
 use tokio::{
     net::TcpListener,
@@ -29,11 +30,13 @@ use crate::{
     quic::{self, Certificate, FleetKeys},
     rtc::{
         WebRtc,
-        task::{self, Handle, INBOX_MAX, Received},
+        task::{self, INBOX_MAX, Received},
     },
     tunnel::{Batch, QuicSocket, Socket},
     wt,
 };
+
+pub use handle::Handle;
 
 /// How often a self-signed certificate is replaced: at half of its life.
 const RENEWAL: Duration = Duration::from_secs(5 * 24 * 60 * 60);
@@ -56,7 +59,7 @@ pub struct Setup {
     pub identity: Arc<Identity>,
     /// Behind the LBs, or plain; any number.
     pub sockets: Vec<Socket>,
-    /// The VIP's addresses that clients are told; [`Node::set_candidates`] replaces them.
+    /// The VIP's addresses that clients are told; [`Handle::set_candidates`] replaces them.
     pub candidates: Vec<SocketAddr>,
     /// Keys that all nodes share.
     pub keys: FleetKeys,
@@ -90,8 +93,10 @@ pub(crate) struct Shared {
     places: Arc<Semaphore>,
     pub(crate) domain: String,
     pub(crate) certificate_sha256: ArcSwap<[u8; 32]>,
-    pub(crate) webrtc: Handle,
+    pub(crate) webrtc: task::Handle,
     pub(crate) leaving: AtomicBool,
+    /// Until when it may take new sessions, where a control says so.
+    lease: ArcSwapOption<Instant>,
 }
 
 impl Node {
@@ -132,6 +137,7 @@ impl Node {
             domain,
             certificate_sha256: ArcSwap::from_pointee(certificate.sha256()),
             leaving: AtomicBool::new(false),
+            lease: ArcSwapOption::empty(),
         });
 
         let mut tasks = JoinSet::new();
@@ -181,24 +187,10 @@ impl Node {
         **self.shared.certificate_sha256.load()
     }
 
-    /// How full it is. A handshake that is nearly done counts as a session.
+    /// What can be changed about it while it runs.
     #[must_use]
-    pub fn load(&self) -> Load {
-        let free = u32::try_from(self.shared.places.available_permits()).unwrap_or(SESSIONS_MAX);
-        Load { sessions: SESSIONS_MAX.saturating_sub(free), sessions_max: SESSIONS_MAX }
-    }
-
-    /// Tells clients to send to other addresses from now on. Sessions that there are go on: what is sent
-    /// to the former addresses is served as long as it comes.
-    pub fn set_candidates(&self, candidates: &[SocketAddr]) {
-        self.shared.candidates.store(Arc::new(candidates.to_vec()));
-    }
-
-    /// Listens to other LBs from now on.
-    pub fn set_lbs(&self, lbs: &[IpNet]) {
-        for socket in &self.shared.sockets {
-            socket.set_lbs(lbs.to_vec());
-        }
+    pub fn handle(&self) -> Handle {
+        Handle(self.shared.clone())
     }
 
     /// Shows another certificate to clients that come from now on.
@@ -207,11 +199,6 @@ impl Node {
     /// A certificate that cannot be used; then the former stays.
     pub fn set_certificate(&self, certificate: &Certificate) -> io::Result<()> {
         show(&self.endpoints, &self.keys, &self.shared, certificate)
-    }
-
-    /// From now on `/readyz` says no, and there are no new sessions by signalling.
-    pub fn leave(&self) {
-        self.shared.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Waits until a part of the node has ended, which none should.
@@ -303,10 +290,11 @@ fn keys_of(sockets: &[Arc<Socket>], keys: &FleetKeys) -> Vec<FleetKeys> {
 }
 
 impl Shared {
-    /// Whether the node takes new sessions: it does not while the fleet has it drain, and while it
-    /// leaves.
+    /// Whether the node takes new sessions: it does not while the fleet has it drain, while it leaves,
+    /// and when its lease has ended.
     pub(crate) fn takes_sessions(&self) -> bool {
-        !self.leaving.load(Ordering::Relaxed) && self.identity.is_serving()
+        let leased = self.lease.load().as_ref().is_none_or(|until| Instant::now() < **until);
+        leased && !self.leaving.load(Ordering::Relaxed) && self.identity.is_serving()
     }
 
     /// Writes down what the node counted.

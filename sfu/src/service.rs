@@ -3,17 +3,16 @@
 mod agent;
 mod begin;
 mod loaded;
+mod membership;
 mod restart;
 
 use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use control::{
-    api::Load,
     fleet::Warning,
     fleet_file::FleetFile,
     foreground::{NoSignals, Signals, Told, reached},
@@ -23,14 +22,11 @@ use control::{
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::{
-    config::Config,
-    identity::{Identity, NotInFleet},
-    node::Node,
-};
-use agent::Agent;
+use crate::{config::Config, identity::NotInFleet, node::Node};
+pub use begin::with_control;
 pub use loaded::Beginning;
 use loaded::{Loaded, certificate, lacks_keys};
+pub use membership::Membership;
 use restart::needs_restart;
 
 /// Why a node ended, or did not begin.
@@ -97,7 +93,7 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
     let mut signals = Signals::new()?;
     let Loaded { config, beginning, certificate, warnings } = Loaded::read(file)?;
     warn_about(&file.display().to_string(), lacks_keys(&config));
-    let begun = match beginning {
+    let (node, membership) = match beginning {
         Beginning::File(begun) => {
             let (fleet_file, identity) = *begun;
             warn_about(&fleet_file.path().display().to_string(), warnings);
@@ -108,7 +104,6 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
             () = told_to_leave(&mut signals) => return Ok(()),
         },
     };
-    let begin::Begun { node, identity, source, agent } = begun;
     info!(
         name = config.name,
         tunnel = ?config.tunnel.as_ref().map(|tunnel| tunnel.listen),
@@ -117,7 +112,7 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
         admin = %node.admin(),
         "serving"
     );
-    Service { file: file.to_owned(), config, source, agent, identity, node }.serve(signals).await
+    Service { file: file.to_owned(), node, membership }.serve(signals).await
 }
 
 async fn told_to_leave(signals: &mut Signals) {
@@ -132,35 +127,22 @@ fn warn_about(from: &str, warnings: impl IntoIterator<Item = Warning>) {
 
 struct Service {
     file: PathBuf,
-    config: Config,
-    source: Source,
-    /// Speaks to the control, where there is one.
-    agent: Option<Agent>,
-    identity: Arc<Identity>,
     node: Node,
+    membership: Membership,
 }
 
 impl Service {
     async fn serve(mut self, mut signals: Signals) -> Result<(), ServiceError> {
         let mut end = None;
         loop {
-            if let Some(agent) = &mut self.agent {
-                let load = self.node.load();
-                let (sessions, sessions_max) = (load.sessions, load.sessions_max);
-                agent.set_load(Load { sessions, sessions_max, busy_percent: 0 });
-            }
             tokio::select! {
-                news = self.source.next() => self.apply(news),
-                leased = leased(&mut self.agent) => self.node.set_lease(leased.into_std()),
+                () = self.membership.step() => {}
                 told = signals.next() => match told {
                     Told::Reload => self.reload(),
                     Told::Leave if end.is_some() => break,
                     Told::Leave => {
-                        self.node.leave();
-                        if let Some(agent) = &mut self.agent {
-                            agent.drain();
-                        }
-                        let drain = self.config.admin.drain;
+                        self.membership.leave();
+                        let drain = self.membership.config.admin.drain;
                         info!(?drain, "leaving");
                         end = Some(Instant::now() + drain);
                     }
@@ -175,48 +157,30 @@ impl Service {
         Ok(())
     }
 
-    /// A fleet that is wrong in any way changes nothing.
-    fn apply(&self, news: Result<News, FileError>) {
-        let News { fleet, warnings, view } = match news {
-            Ok(news) => news,
-            Err(problem) => return error!("{problem}; the fleet in use is kept"),
-        };
-        let from = self.source.name();
-        if let Some(view) = view {
-            begin::heed(&self.node, &self.config, &view);
-        }
-        match self.identity.apply(fleet) {
-            Ok(()) => {
-                warn_about(&from, warnings);
-                info!("{from}: applied");
-            }
-            Err(problem) => error!("{from}: {problem}; the fleet in use is kept"),
-        }
-    }
-
     /// SIGHUP: takes over what can change while running, and says what cannot.
     fn reload(&mut self) {
         let new = match Config::read(&self.file) {
             Ok(new) => new,
             Err(problem) => return error!("{problem}; the configuration in use is kept"),
         };
-        for key in needs_restart(&self.config, &new) {
+        let member = &mut self.membership;
+        for key in needs_restart(&member.config, &new) {
             warn!("{}: {key} has changed, which takes a restart", self.file.display());
         }
-        self.config.admin.drain = new.admin.drain;
-        if let (Some(tunnel), Some(new)) = (&mut self.config.tunnel, &new.tunnel) {
+        member.config.admin.drain = new.admin.drain;
+        if let (Some(tunnel), Some(new)) = (&mut member.config.tunnel, &new.tunnel) {
             tunnel.lbs.clone_from(&new.lbs);
-            match &self.source {
-                Source::File(..) => self.node.set_lbs(&new.lbs),
+            match &member.source {
+                Source::File(..) => member.node.set_lbs(&new.lbs),
                 Source::Control(_, view) => {
                     if let Some(view) = &*view.borrow() {
-                        begin::heed(&self.node, &self.config, view);
+                        member.heed(view);
                     }
                 }
             }
         }
         // Read even if they have the same names: that is how certificates are renewed.
-        if self.config.webtransport.certificate.is_some() {
+        if member.config.webtransport.certificate.is_some() {
             let shown = certificate(&new).and_then(|certificate| match certificate {
                 Some(certificate) => {
                     self.node.set_certificate(&certificate).map_err(ServiceError::Certificate)
@@ -228,26 +192,18 @@ impl Service {
                 Err(problem) => error!("{problem}; the certificate in use is kept"),
             }
         }
-        let (Source::File(fleet_file, _), Some(path)) = (&mut self.source, new.fleet.path) else {
+        let (Source::File(fleet_file, _), Some(path)) = (&mut member.source, new.fleet.path) else {
             return;
         };
-        let changed = if Some(&path) == self.config.fleet.path.as_ref() {
+        let changed = if Some(&path) == member.config.fleet.path.as_ref() {
             fleet_file.reread()
         } else {
             FleetFile::open(&path).map(|(other, fleet, warnings)| {
-                self.config.fleet.path = Some(path);
-                self.source = Source::file(other);
+                member.config.fleet.path = Some(path);
+                member.source = Source::file(other);
                 (fleet, warnings)
             })
         };
-        self.apply(changed.map(News::of_file));
-    }
-}
-
-/// Waits for the next word about the lease, where there is one.
-async fn leased(agent: &mut Option<Agent>) -> Instant {
-    match agent {
-        Some(agent) => agent.leased().await,
-        None => std::future::pending().await,
+        member.apply(changed.map(News::of_file));
     }
 }

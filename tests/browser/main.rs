@@ -65,7 +65,7 @@ async fn a_browser_publishes_by_whip_and_plays_by_whep_through_the_vip() {
         let left = ask(&browser, "leave", json!([session["id"]])).await;
         assert_eq!(left["status"], 200, "{left}");
     }
-    assert_eq!(node.load().sessions, 0);
+    assert_eq!(node.handle().load().sessions, 0);
     for node in system.nodes() {
         assert_eq!(node.metrics().misrouted_count(Kind::Ice), 0);
         assert_eq!(node.metrics().drops_count(Drop::Unauthenticated), 0);

@@ -14,13 +14,13 @@ use crate::support::{PATIENCE, TURNS_MAX, both_lbs_took_part, move_on, stayed_at
 
 async fn publish(system: &System, node: usize, number: u32) -> WebRtcClient {
     let signalling = system.node(node).expect("the node runs").signalling();
-    let client = WebRtcClient::publish(signalling, system.vip(), "live", number).await;
+    let client = WebRtcClient::publish((signalling, None), system.vip(), "live", number).await;
     connected(client.expect("the node answers")).await
 }
 
 async fn play(system: &System, node: usize, number: u32) -> WebRtcClient {
     let signalling = system.node(node).expect("the node runs").signalling();
-    let client = WebRtcClient::play(signalling, system.vip(), "live", number, 1).await;
+    let client = WebRtcClient::play((signalling, None), system.vip(), "live", number, 1).await;
     connected(client.expect("the node answers")).await
 }
 

@@ -34,14 +34,18 @@ pub(super) struct Answer {
     pub(super) location: Option<String>,
 }
 
-/// Asks a node; anything but success is an error that says what the node said.
+/// Asks a node, or control for it; anything but success is an error that says what the node said.
 pub(super) async fn ask(
     node: SocketAddr,
+    token: Option<&str>,
     method: Method,
     path: String,
     body: String,
 ) -> Result<Answer, ClientError> {
-    let request = Request::builder().header("content-type", "application/sdp");
+    let mut request = Request::builder().header("content-type", "application/sdp");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
     send(node, method, path, request, body).await
 }
 
@@ -95,6 +99,18 @@ pub struct WebTransportOffer {
     pub certificate_sha256: [u8; 32],
 }
 
+impl WebTransportOffer {
+    /// What a node says, or control for it.
+    pub(crate) fn read(answer: &serde_json::Value) -> Option<Self> {
+        let url = url::Url::parse(answer["url"].as_str()?).ok()?;
+        let sha256 = answer["certificate_sha256"].as_str()?;
+        Some(Self {
+            host: url.host_str()?.to_owned(),
+            certificate_sha256: control::hex::decode_key(sha256).ok()?,
+        })
+    }
+}
+
 /// Asks a node for a way in.
 ///
 /// # Errors
@@ -104,16 +120,8 @@ pub async fn webtransport_offer(
     room: &str,
 ) -> Result<WebTransportOffer, ClientError> {
     let path = format!("/rooms/{room}/webtransport");
-    let answer = ask(node, Method::POST, path, String::new()).await?;
-    let read = || -> Option<WebTransportOffer> {
-        let answer: serde_json::Value = serde_json::from_str(&answer.body).ok()?;
-        let url = url::Url::parse(answer["url"].as_str()?).ok()?;
-        Some(WebTransportOffer {
-            host: url.host_str()?.to_owned(),
-            certificate_sha256: control::hex::decode_key(answer["certificate_sha256"].as_str()?)
-                .ok()?,
-        })
-    };
+    let answer = ask(node, None, Method::POST, path, String::new()).await?;
+    let read = || WebTransportOffer::read(&serde_json::from_str(&answer.body).ok()?);
     let problem = || format!("{:?} is not what was asked for", answer.body);
     read().ok_or_else(|| ClientError::Signalling { node, problem: problem() })
 }

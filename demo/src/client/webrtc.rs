@@ -89,11 +89,11 @@ impl WebRtcClient {
         options: WebRtcOptions,
     ) -> Result<Self, ClientError> {
         let path = format!("/rooms/{room}/sessions?mirror={}", options.mirror);
-        Self::begin(node, vip, path, options).await
+        Self::begin((node, None), vip, path, options).await
     }
 
     async fn begin(
-        node: SocketAddr,
+        (node, token): (SocketAddr, Option<&str>),
         vip: SocketAddr,
         path: String,
         options: WebRtcOptions,
@@ -102,7 +102,7 @@ impl WebRtcClient {
         let mut agent = Agent::new(vip, options.clone(), log.clone())?;
         let (offer, pending) = agent.first_offer()?;
         let (own_ufrag, _) = credentials(&offer);
-        let answer = ask(node, Method::POST, path, offer).await?;
+        let answer = ask(node, token, Method::POST, path, offer).await?;
         let location = answer.location.ok_or(ClientError::Ended)?;
         agent.accept(pending, &answer.body).map_err(ClientError::WebRtc)?;
         let local = agent.sockets.local();
@@ -209,13 +209,13 @@ impl WebRtcClient {
     /// # Errors
     /// [`ClientError::Signalling`].
     pub async fn leave(&self) -> Result<(), ClientError> {
-        ask(self.node, Method::DELETE, self.location.clone(), String::new()).await.map(drop)
+        ask(self.node, None, Method::DELETE, self.location.clone(), String::new()).await.map(drop)
     }
 
     async fn offer(&self, restart: bool, more_slots: usize) -> Result<String, ClientError> {
         let offer = self.tell(|reply| Command::Offer { restart, more_slots, reply }).await?;
         let offer = offer.map_err(ClientError::WebRtc)?;
-        let answer = ask(self.node, Method::PATCH, self.location.clone(), offer).await?.body;
+        let answer = ask(self.node, None, Method::PATCH, self.location.clone(), offer).await?.body;
         let taken = self.tell(|reply| Command::Answer(answer.clone(), reply)).await?;
         taken.map_err(ClientError::WebRtc)?;
         self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&answer);

@@ -37,14 +37,17 @@ pub(super) struct Agent {
 impl Agent {
     /// An agent that has not called yet. `None`: the configuration's name cannot be a node's, or the
     /// system has no random bytes.
-    pub(super) fn new(client: Client, config: &Config, tunnel: SocketAddr) -> Option<Self> {
+    pub(super) fn new(
+        client: Client,
+        config: &Config,
+        tunnel: SocketAddr,
+        listening: SocketAddr,
+    ) -> Option<Self> {
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).ok()?;
         let member = &config.node;
-        let signalling = member.signalling.clone().unwrap_or_else(|| {
-            let listen = config.signalling.listen;
-            format!("http://{listen}")
-        });
+        let signalling = member.signalling.clone();
+        let signalling = signalling.unwrap_or_else(|| format!("http://{listening}"));
         let node = Description {
             address: member.address.unwrap_or(tunnel),
             forward: control::fleet::Forward::Tunnel,

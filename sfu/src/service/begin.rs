@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tracing::warn;
 
-use super::{ServiceError, agent::Agent, warn_about};
+use super::{Membership, ServiceError, agent::Agent, warn_about};
 use crate::{
     config::Config,
     identity::Identity,
@@ -18,14 +18,6 @@ use crate::{
     quic::{Certificate, FleetKeys, KEY_LEN},
     tunnel::Socket,
 };
-
-/// A node that serves, and what keeps it up to date.
-pub(super) struct Begun {
-    pub(super) node: Node,
-    pub(super) identity: Arc<Identity>,
-    pub(super) source: Source,
-    pub(super) agent: Option<Agent>,
-}
 
 /// What a node has from elsewhere than its own configuration.
 struct Given {
@@ -41,7 +33,7 @@ pub(super) async fn with_file(
     fleet_file: FleetFile,
     identity: Identity,
     certificate: Option<Certificate>,
-) -> Result<Begun, ServiceError> {
+) -> Result<(Node, Membership), ServiceError> {
     let given = Given {
         lbs: config.tunnel.as_ref().map(|tunnel| tunnel.lbs.clone()).unwrap_or_default(),
         candidates: config.ice.candidates.clone(),
@@ -51,23 +43,32 @@ pub(super) async fn with_file(
         },
     };
     let identity = Arc::new(identity);
-    let sockets = open(file, config, &given.lbs)?;
-    let node = start(file, config, identity.clone(), certificate, given, sockets).await?;
-    Ok(Begun { node, identity, source: Source::file(fleet_file), agent: None })
+    let open = open(file, config, &given.lbs).await?;
+    let node = start(config, identity.clone(), certificate, given, open)?;
+    let source = Source::file(fleet_file);
+    let membership =
+        Membership { config: config.clone(), source, agent: None, identity, node: node.handle() };
+    Ok((node, membership))
 }
 
-/// Begins when a control has let the node in and has said the fleet: however long that takes.
-pub(super) async fn with_control(
+/// Begins when a control has let the node in and has said the fleet: however long that takes. `file` is
+/// what messages name.
+///
+/// # Errors
+/// [`ServiceError`].
+pub async fn with_control(
     file: &Path,
     config: &Config,
     client: Client,
     certificate: Option<Certificate>,
-) -> Result<Begun, ServiceError> {
+) -> Result<(Node, Membership), ServiceError> {
     // Before it says where it is: nobody else is there.
-    let sockets = open(file, config, &[])?;
-    let address = sockets.first().map(Socket::local_addr);
+    let open = open(file, config, &[]).await?;
+    let address = open.sockets.first().map(Socket::local_addr);
+    let signalling = open.signalling.local_addr().ok();
     let mut agent = address
-        .and_then(|address| Agent::new(client.clone(), config, address))
+        .zip(signalling)
+        .and_then(|(address, signalling)| Agent::new(client.clone(), config, address, signalling))
         .ok_or_else(|| ServiceError::Running("no random bytes from the system".to_owned()))?;
     let leased = agent.leased().await;
     let mut source = Source::control(client);
@@ -89,27 +90,23 @@ pub(super) async fn with_control(
             FleetKeys { reset: random(), token: random() }
         }),
     };
-    for socket in &sockets {
+    for socket in &open.sockets {
         socket.set_lbs(given.lbs.clone());
     }
-    let node = start(file, config, identity.clone(), certificate, given, sockets).await?;
-    node.set_lease(leased.into_std());
-    Ok(Begun { node, identity, source, agent: Some(agent) })
+    let node = start(config, identity.clone(), certificate, given, open)?;
+    let handle = node.handle();
+    handle.set_lease(leased.into_std());
+    let config = config.clone();
+    Ok((node, Membership { config, source, agent: Some(agent), identity, node: handle }))
 }
 
-/// Does what a control says beside the fleet.
-pub(super) fn heed(node: &Node, config: &Config, view: &View) {
-    node.set_lbs(&lbs(config, view));
-    node.set_candidates(&candidates(config, view));
-}
-
-fn lbs(config: &Config, view: &View) -> Vec<IpNet> {
+pub(super) fn lbs(config: &Config, view: &View) -> Vec<IpNet> {
     let own = config.tunnel.iter().flat_map(|tunnel| &tunnel.lbs);
     own.chain(&view.lbs).copied().collect()
 }
 
 /// The VIP, unless the configuration says what clients are told here.
-fn candidates(config: &Config, view: &View) -> Vec<SocketAddr> {
+pub(super) fn candidates(config: &Config, view: &View) -> Vec<SocketAddr> {
     if config.ice.candidates.is_empty() {
         view.candidates.clone()
     } else {
@@ -129,50 +126,52 @@ fn random() -> [u8; KEY_LEN] {
     key
 }
 
-fn open(file: &Path, config: &Config, lbs: &[IpNet]) -> Result<Vec<Socket>, ServiceError> {
+/// What a node listens on.
+struct Open {
+    sockets: Vec<Socket>,
+    signalling: TcpListener,
+    admin: TcpListener,
+}
+
+async fn open(file: &Path, config: &Config, lbs: &[IpNet]) -> Result<Open, ServiceError> {
+    let unusable = |key: &'static str, address: SocketAddr| {
+        move |source| ServiceError::Address { file: file.to_owned(), key, address, source }
+    };
     let mut sockets = Vec::new();
     if let Some(tunnel) = &config.tunnel {
         let socket = Socket::tunnel(tunnel.listen, lbs.to_vec());
-        sockets.push(socket.map_err(unusable(file, "tunnel.listen", tunnel.listen))?);
+        sockets.push(socket.map_err(unusable("tunnel.listen", tunnel.listen))?);
     }
     if let Some(udp) = &config.udp {
         let socket = Socket::plain(udp.listen);
-        sockets.push(socket.map_err(unusable(file, "udp.listen", udp.listen))?);
+        sockets.push(socket.map_err(unusable("udp.listen", udp.listen))?);
     }
-    Ok(sockets)
+    let (signalling, admin) = (config.signalling.listen, config.admin.listen);
+    Ok(Open {
+        sockets,
+        signalling: TcpListener::bind(signalling)
+            .await
+            .map_err(unusable("signalling.listen", signalling))?,
+        admin: TcpListener::bind(admin).await.map_err(unusable("admin.listen", admin))?,
+    })
 }
 
-fn unusable(
-    file: &Path,
-    key: &'static str,
-    address: SocketAddr,
-) -> impl FnOnce(std::io::Error) -> ServiceError {
-    let file = file.to_owned();
-    move |source| ServiceError::Address { file, key, address, source }
-}
-
-async fn start(
-    file: &Path,
+fn start(
     config: &Config,
     identity: Arc<Identity>,
     certificate: Option<Certificate>,
     given: Given,
-    sockets: Vec<Socket>,
+    open: Open,
 ) -> Result<Node, ServiceError> {
-    let (signalling, admin) = (config.signalling.listen, config.admin.listen);
     Node::start(Setup {
         identity,
-        sockets,
+        sockets: open.sockets,
         candidates: given.candidates,
         keys: given.keys,
         certificate,
         domain: config.webtransport.domain.clone(),
-        signalling: TcpListener::bind(signalling).await.map_err(unusable(
-            file,
-            "signalling.listen",
-            signalling,
-        ))?,
-        admin: TcpListener::bind(admin).await.map_err(unusable(file, "admin.listen", admin))?,
+        signalling: open.signalling,
+        admin: open.admin,
     })
     .map_err(ServiceError::Certificate)
 }

@@ -68,7 +68,7 @@ async fn a_node_that_leaves_tells_newcomers_to_go_elsewhere() {
     let url = |path: &str| format!("http://{signalling}{path}");
     let (status, ..) = call("POST", url(newcomers[1]), "").await;
     assert_eq!(status, 200);
-    node.leave();
+    node.handle().leave();
     for path in newcomers {
         let (status, retry, problem) = call("POST", url(path), "v=0").await;
         assert_eq!((status, retry.as_str()), (503, "5"), "{path}: {problem}");
@@ -83,20 +83,21 @@ async fn a_node_that_leaves_tells_newcomers_to_go_elsewhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_says_how_full_it_is_and_takes_other_addresses_to_tell_clients() {
     let (node, ..) = node().await;
-    let empty = node.load();
+    let empty = node.handle().load();
     assert!(empty.sessions == 0 && empty.sessions_max > 0, "{empty:?}");
     let offer: String = offer(&[media("audio", 0, "opus/48000/2")]);
     let url = |path: &str| format!("http://{}{path}", node.signalling());
-    node.set_candidates(&[kit::address("203.0.113.9:443"), kit::address("[2001:db8::9]:443")]);
+    node.handle()
+        .set_candidates(&[kit::address("203.0.113.9:443"), kit::address("[2001:db8::9]:443")]);
     let (status, _, answer) = call("POST", url("/rooms/r/sessions"), &offer).await;
     assert_eq!(status, 201, "{answer}");
     let told: Vec<_> = answer.lines().filter(|line| line.starts_with("a=candidate:")).collect();
     assert!(told.len() == 2 && told[0].contains(" 203.0.113.9 443 "), "{told:?}");
-    assert_eq!(node.load(), sfu::Load { sessions: 1, ..empty });
+    assert_eq!(node.handle().load(), sfu::Load { sessions: 1, ..empty });
     let (status, _, told) = call("POST", url("/rooms/r/webtransport"), "").await;
     assert_eq!(status, 200, "{told}");
     assert!(told.contains("[\"203.0.113.9:443\",\"[2001:db8::9]:443\"]"), "{told}");
-    node.set_candidates(&[]);
+    node.handle().set_candidates(&[]);
     for path in ["/rooms/r/sessions", "/rooms/r/webtransport"] {
         let (status, _, problem) = call("POST", url(path), &offer).await;
         assert_eq!(status, 503, "{path}: {problem}");

@@ -57,7 +57,7 @@ fn refused(answer: &Response<String>, status: u16) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offer_is_answered_as_whip_has_it() {
     let (node, ..) = node().await;
-    node.set_candidates(&[kit::address("203.0.113.1:4433")]);
+    node.handle().set_candidates(&[kit::address("203.0.113.1:4433")]);
     let mut locations = Vec::new();
     for (path, direction) in [("/whip/r", "recvonly"), ("/whep/r", "sendonly")] {
         let post =
@@ -168,7 +168,7 @@ async fn what_is_no_offer_is_refused_with_the_reason() {
     let expected = "Content-Type must be application/trickle-ice-sdpfrag or application/sdp, and it \
                     is text/plain";
     assert_eq!(kind, expected);
-    assert_eq!(node.load().sessions, 1, "nothing is left of the others");
+    assert_eq!(node.handle().load().sessions, 1, "nothing is left of the others");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,7 +246,7 @@ async fn a_page_of_another_origin_is_told_that_it_may() {
 async fn a_node_that_leaves_takes_no_newcomers_and_serves_those_it_has() {
     let (node, ..) = node().await;
     let session = publish(&node).await;
-    node.leave();
+    node.handle().leave();
     for path in ["/whip/r", "/whep/r"] {
         let post = request(&node, "POST", path).header("content-type", SDP);
         let answer = call(post, &audio()).await;

@@ -6,12 +6,13 @@ use super::{ClientError, Command, WebRtcClient, WebRtcOptions, credentials};
 use crate::client::signalling::ask_by_fragment;
 
 impl WebRtcClient {
-    /// Publishes audio and video into a room on a node.
+    /// Publishes audio and video into a room, through a node's signalling, or through control's with a
+    /// token.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn publish(
-        node: SocketAddr,
+        node: (SocketAddr, Option<&str>),
         vip: SocketAddr,
         room: &str,
         number: u32,
@@ -20,12 +21,13 @@ impl WebRtcClient {
         Self::begin(node, vip, format!("/whip/{room}"), options).await
     }
 
-    /// Plays what is published in a room on a node: as many tracks of each kind.
+    /// Plays what is published in a room, as many tracks of each kind: through a node's signalling, or
+    /// through control's with a token.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn play(
-        node: SocketAddr,
+        node: (SocketAddr, Option<&str>),
         vip: SocketAddr,
         room: &str,
         number: u32,
