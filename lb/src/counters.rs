@@ -97,6 +97,8 @@ labels! {
         Checks = "checks",
         /// Incomplete ClientHellos.
         Holds = "holds",
+        /// Connection IDs that nodes made up themselves.
+        Learned = "learned",
     }
 }
 

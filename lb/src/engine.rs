@@ -11,6 +11,7 @@
 
 mod flows;
 mod hold;
+mod learned;
 mod quic;
 #[cfg(any(test, feature = "reference"))]
 pub mod reference;
@@ -34,11 +35,13 @@ use crate::{
 };
 use flows::Flows;
 use hold::Holds;
+use learned::Learned;
 use quic::Connections;
 use secret::Secret;
 
 pub use flows::{FlowView, GUARD};
 pub use hold::{HELD_FOR, HELD_MAX, HELD_PER_PREFIX, Release};
+pub use learned::{LEARNED_IDLE, LEARNED_LEN_MIN};
 
 /// How much of everything one engine keeps.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +74,7 @@ pub struct Engine {
     sni: bool,
     flows: Flows,
     connections: Connections,
+    learned: Learned,
     holds: Holds,
 }
 
@@ -94,12 +98,13 @@ impl Engine {
             sni: setup.sni,
             flows: Flows::new(&setup.limits, &secret),
             connections: Connections::new(&setup.limits, &secret),
+            learned: Learned::new(&setup.limits, &secret),
             holds: Holds::new(secret.hasher(5)),
         }
     }
 
-    /// Replaces the fleet. Flows, hints and held datagrams stay; what points to a backend that is
-    /// gone finds nothing.
+    /// Replaces the fleet. Flows, hints, learned IDs and held datagrams stay; what points to a
+    /// backend that is gone finds nothing.
     pub fn apply(&mut self, table: Arc<Table>) {
         self.table = table;
     }
@@ -164,15 +169,30 @@ impl Engine {
             (Some(backend), Ok((tuple, payload))) => match self.listener(tuple.vip()) {
                 None => Verdict::Drop(DropReason::UnknownVip),
                 Some(listener) => {
-                    if class == ClassLabel::Stun {
-                        self.stun_from_node(now, &tuple, backend, payload);
-                    }
+                    self.seen_from_backend(now, &tuple, backend, class, payload);
                     Verdict::Return { listener }
                 }
             },
         };
         self.counters.decided(&verdict);
         verdict
+    }
+
+    /// What a datagram teaches that a backend sends to the client of `tuple`, in whatever way it
+    /// came here: that a session is at that 5-tuple, or what the backend calls a connection.
+    fn seen_from_backend(
+        &mut self,
+        now: Tick,
+        tuple: &FiveTuple,
+        backend: BackendRef,
+        class: ClassLabel,
+        payload: &[u8],
+    ) {
+        match class {
+            ClassLabel::Stun => self.stun_from_node(now, tuple, backend, payload),
+            ClassLabel::QuicLong => self.quic_long_from_node(now, backend, payload),
+            _ => {}
+        }
     }
 
     /// The next held datagram that is to leave now, in the order of arrival.
@@ -183,7 +203,7 @@ impl Engine {
     /// When [`Engine::handle_timeout`] must be called, if nothing else happens before.
     #[must_use]
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        [self.holds.due(), self.flows.due(), self.connections.due()]
+        [self.holds.due(), self.flows.due(), self.connections.due(), self.learned.due()]
             .into_iter()
             .flatten()
             .map(|(since, age)| self.clock.due(since, age, now))
@@ -206,6 +226,7 @@ impl Engine {
             (TableLabel::Hints, self.connections.hints_len()),
             (TableLabel::Choices, self.connections.choices_len()),
             (TableLabel::Holds, self.holds.len()),
+            (TableLabel::Learned, self.learned.len()),
         ] {
             self.counters.entries(table).set(entries as u64);
         }
@@ -220,6 +241,7 @@ impl Engine {
     fn expire(&mut self, now: Tick, most: usize) {
         self.flows.expire(now, most);
         self.connections.expire(now, most);
+        self.learned.expire(now, most);
     }
 
     /// The listener a datagram to this address came in by: the exact one before a wildcard.

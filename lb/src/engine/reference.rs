@@ -7,6 +7,7 @@
 //!
 //! Where the table leaves something open, the answer is a rule with a name here: look for "Open:".
 
+mod learned;
 mod memory;
 mod places;
 mod quic;
@@ -259,6 +260,9 @@ impl Reference {
         let Some(listener) = self.listener(tuple.vip()) else {
             return Answer::Drop(DropReason::UnknownVip);
         };
+        if classify(payload) == Class::QuicLong {
+            self.learn(now, &place, payload);
+        }
         if let Ok(message) = Message::parse(payload)
             && message.class() == MessageClass::Success
             && message.method() == BINDING

@@ -1,0 +1,169 @@
+//! Connection IDs that nodes made up themselves, learned on their way to the clients.
+//!
+//! A QUIC server that does not write our IDs still tells its own: the long headers of its handshake
+//! bear the ID that its client will send to from then on, as SCID (RFC 9000, section 7.2). That is
+//! all an LB can see: IDs that are issued later, in NEW_CONNECTION_ID frames, are encrypted.
+//!
+//! ```text
+//! node's datagram   long header, SCID s ──► s → that node         unless s is a routing ID
+//! client's          long header, DCID d ──► d as it stands        it tells its length
+//!                   short header, d…    ──► d as long as any s,   it does not: the longest first
+//! ```
+//!
+//! Who may teach: a live node of the fleet, of an ID that no other live node has taught. So the
+//! first one keeps it until it is not used for [`LEARNED_IDLE`], or that node is down or gone, and
+//! no node takes another's connections by echoing its IDs.
+
+use std::time::Duration;
+
+use wire::{
+    quic::{LongHeader, VERSION_NEGOTIATION},
+    quic_lb::ConnectionId,
+};
+
+use super::{Engine, Limits, Secret};
+use crate::{
+    bounded::{BoundedMap, Inserted},
+    clock::Tick,
+    counters::{Counters, TableLabel},
+    table::{BackendRef, Table},
+};
+
+/// How long an ID is remembered after its last use (RFC 9312, section 4.2: at least 2 minutes).
+pub const LEARNED_IDLE: Duration = Duration::from_secs(120);
+
+/// Shortest ID that is learned, in bytes. Whatever a short header begins with is looked up, so
+/// shorter ones would be met by accident: of 3 bytes, every 256th stray packet would find one of
+/// 65,536 entries; of 4 bytes, every 65,536th. Connections with shorter IDs go by their hint.
+pub const LEARNED_LEN_MIN: usize = 4;
+
+/// Most IDs at a time.
+const LEARNED_MAX: usize = 64 * 1024;
+
+pub(super) struct Learned {
+    by_cid: BoundedMap<ConnectionId, BackendRef>,
+    /// Entries of each length.
+    of_length: [u32; ConnectionId::LEN_MAX + 1],
+    /// Bit n is set while there are entries of n bytes.
+    lengths: u32,
+}
+
+impl Learned {
+    pub(super) fn new(limits: &Limits, secret: &Secret) -> Self {
+        Self {
+            by_cid: BoundedMap::new(limits.flows.min(LEARNED_MAX), secret.hasher(6)),
+            of_length: [0; ConnectionId::LEN_MAX + 1],
+            lengths: 0,
+        }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.by_cid.len()
+    }
+
+    /// Notes that `from` calls a connection so. At the bound the longest unused makes room.
+    pub(super) fn learn(
+        &mut self,
+        now: Tick,
+        cid: ConnectionId,
+        from: BackendRef,
+        table: &Table,
+        counters: &Counters,
+    ) {
+        let known = self.by_cid.peek(&cid).filter(|(_, used)| used.age(now) < LEARNED_IDLE);
+        if known.is_some_and(|(&owner, _)| owner != from && table.is_alive(owner)) {
+            return;
+        }
+        let oldest = self.by_cid.oldest().map(|(oldest, ..)| oldest.len());
+        match self.by_cid.insert(cid, from, now) {
+            Inserted::Replaced => return,
+            Inserted::Added => {}
+            Inserted::Evicting => {
+                counters.evictions(TableLabel::Learned).add(1);
+                self.has_left(oldest.unwrap_or_default());
+            }
+        }
+        self.of_length[cid.len()] += 1;
+        self.lengths |= 1 << cid.len();
+    }
+
+    /// The backend of a connection ID that was learned, which is used by this, if the fleet still
+    /// has that backend.
+    pub(super) fn find(&mut self, now: Tick, cid: &[u8], table: &Table) -> Option<BackendRef> {
+        if cid.len() > ConnectionId::LEN_MAX || self.lengths & 1 << cid.len() == 0 {
+            return None;
+        }
+        let before = self.by_cid.len();
+        let cid = ConnectionId::new(cid).ok()?;
+        let found = self.by_cid.get_fresh(&cid, now, LEARNED_IDLE).copied();
+        if self.by_cid.len() < before {
+            self.has_left(cid.len());
+        }
+        found.filter(|&backend| table.backend(backend).is_some())
+    }
+
+    /// The same for the longest ID that `bytes` begin with.
+    pub(super) fn find_within(
+        &mut self,
+        now: Tick,
+        bytes: &[u8],
+        table: &Table,
+    ) -> Option<BackendRef> {
+        let mut untried = self.lengths;
+        while let Some(length) = untried.checked_ilog2() {
+            untried &= !(1 << length);
+            let found = bytes.get(..length as usize).and_then(|cid| self.find(now, cid, table));
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Removes at most `most` entries that were not used for [`LEARNED_IDLE`].
+    pub(super) fn expire(&mut self, now: Tick, most: usize) {
+        for _ in 0..most {
+            match self.by_cid.oldest() {
+                Some((&cid, _, used)) if used.age(now) >= LEARNED_IDLE => {
+                    self.by_cid.remove(&cid);
+                    self.has_left(cid.len());
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// What expires next: since when, and after how long.
+    pub(super) fn due(&self) -> Option<(Tick, Duration)> {
+        self.by_cid.oldest_at().map(|used| (used, LEARNED_IDLE))
+    }
+
+    /// An entry of so many bytes is there no more.
+    fn has_left(&mut self, length: usize) {
+        self.of_length[length] -= 1;
+        if self.of_length[length] == 0 {
+            self.lengths &= !(1 << length);
+        }
+    }
+}
+
+impl Engine {
+    /// Learns the SCID of a node's long header. Those behind it in the datagram are of the same
+    /// connection, and a server does not change its ID within a handshake (RFC 9000, sections 12.2
+    /// and 7.2), so the first header says it all.
+    pub(super) fn quic_long_from_node(&mut self, now: Tick, from: BackendRef, datagram: &[u8]) {
+        let Ok(header) = LongHeader::parse(datagram) else {
+            return;
+        };
+        // Version Negotiation bears the client's own choice as SCID.
+        if header.version == VERSION_NEGOTIATION || header.scid.len() < LEARNED_LEN_MIN {
+            return;
+        }
+        let Ok(scid) = ConnectionId::new(header.scid) else {
+            return;
+        };
+        if self.table.is_alive(from) && self.table.named_by_cid(&scid).is_none() {
+            self.learned.learn(now, scid, from, &self.table, &self.counters);
+        }
+    }
+}
