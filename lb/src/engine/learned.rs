@@ -167,3 +167,53 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc, time::Instant};
+
+    use control::fleet::Fleet;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    fn table() -> Table {
+        let text = "[[node]]\nid = \"a\"\naddress = \"10.0.0.1:7000\"\nserves = [\"ice\"]";
+        let fleet = Fleet::parse(Path::new("fleet.toml"), text).expect("valid").0;
+        Table::new(Arc::new(fleet), 1, None)
+    }
+
+    proptest! {
+        #[test]
+        fn the_lengths_tried_are_those_of_the_entries_there_are(
+            ops in prop::collection::vec((0..4_u8, 4..9_usize, any::<u8>(), 0..60_u64), 0..200),
+        ) {
+            let table = table();
+            let node = table.sender("10.0.0.1:7000".parse().expect("an address")).expect("a node");
+            let limits = Limits { flows: 8, flow_idle: LEARNED_IDLE };
+            let mut learned = Learned::new(&limits, &Secret::new([7; 16]));
+            #[expect(clippy::disallowed_methods, reason = "any instant will do as a beginning")]
+            let mut now = Instant::now();
+            let clock = Clock::starting_at(now);
+            for (op, length, byte, seconds) in ops {
+                let cid = vec![byte % 8; length];
+                let tick = clock.tick(now);
+                match op {
+                    0 | 1 => {
+                        let cid = ConnectionId::new(&cid).expect("fits");
+                        learned.learn(tick, cid, node, &table, &Counters::default());
+                    }
+                    2 => drop(learned.find_within(tick, &cid, &table)),
+                    _ => {
+                        now += Duration::from_secs(seconds);
+                        learned.expire(clock.tick(now), 2);
+                    }
+                }
+                let entries = learned.by_cid.iter();
+                let lengths = entries.fold(0, |lengths, (cid, ..)| lengths | 1_u32 << cid.len());
+                prop_assert_eq!(learned.lengths, lengths);
+            }
+        }
+    }
+}

@@ -121,7 +121,7 @@ impl Engine {
         match self.table.named_by_cid(dcid) {
             Some(named) => self.to_named(named, Route::Cid, dcid),
             None => match self.learned.find_within(now, dcid, &self.table) {
-                Some(learned) => self.to_learned(now, tuple, learned),
+                Some(learned) => self.by_learned(now, tuple, learned),
                 None => self.by_hint(now, tuple),
             },
         }
@@ -140,7 +140,7 @@ impl Engine {
             let begun = matches!(packet, Some(PacketType::Handshake | PacketType::Retry));
             // What may open a connection is decided afresh when the node is down, as with a choice.
             if begun || self.table.is_alive(learned) {
-                let decision = self.to_learned(now, tuple, learned);
+                let decision = self.by_learned(now, tuple, learned);
                 return self.hinting(now, tuple, packet, decision).into();
             }
         }
@@ -261,7 +261,7 @@ impl Engine {
 
     /// To the node that calls the connection so. The hint is kept for the IDs that are never seen:
     /// those that the node issues once the connection is encrypted.
-    fn to_learned(&mut self, now: Tick, tuple: &FiveTuple, learned: BackendRef) -> Decision {
+    fn by_learned(&mut self, now: Tick, tuple: &FiveTuple, learned: BackendRef) -> Decision {
         let decision = self.forward(learned, Route::Learned, DropReason::UnknownCid);
         self.keep_hint(now, tuple, &decision);
         decision

@@ -355,6 +355,7 @@ fn an_id_leaves_2_minutes_after_its_clients_last_datagram() {
     let mut lb = Lb::new(&fleet_of(&OPEN));
     let (used, unused) = (own_id(1, 8), own_id(2, 9));
     teaches(&mut lb, A, &used);
+    assert_eq!(lb.engine.poll_timeout(lb.now), Some(lb.now + secs(120)));
     teaches(&mut lb, A, &unused);
     for _ in 0..3 {
         lb.wait(secs(119)).and_no_more();
@@ -365,10 +366,12 @@ fn an_id_leaves_2_minutes_after_its_clients_last_datagram() {
     lb.wait(secs(120)).and_no_more();
     assert_eq!(lb.entries(TableLabel::Learned), 0);
     assert_eq!(lb.engine.poll_timeout(lb.now), None);
-    // One that nobody has cleared away yet counts as gone, and its length with it.
-    teaches(&mut lb, A, &used);
+    // One that nobody has cleared away yet counts as gone, whoever asks for it first.
+    for number in 0..10 {
+        teaches(&mut lb, A, &own_id(number, 8));
+    }
     lb.now += secs(120);
-    lb.client(client(2), &short(&used)).is(UNKNOWN);
-    teaches(&mut lb, B, &used);
-    lb.client(client(2), &short(&used)).is(to(B, Route::Learned));
+    teaches(&mut lb, B, &own_id(8, 8));
+    lb.client(client(2), &short(&own_id(9, 8))).is(UNKNOWN);
+    lb.client(client(2), &short(&own_id(8, 8))).is(to(B, Route::Learned));
 }
