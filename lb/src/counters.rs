@@ -183,6 +183,7 @@ impl Counters {
                 VerdictLabel::Forward
             }
             Verdict::Return { .. } => VerdictLabel::Forward,
+            Verdict::Reply => VerdictLabel::Reply,
             Verdict::Hold => VerdictLabel::Hold,
             Verdict::Drop(reason) => {
                 self.drops(*reason).add(1);

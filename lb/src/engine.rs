@@ -15,6 +15,7 @@ mod learned;
 mod quic;
 #[cfg(any(test, feature = "reference"))]
 pub mod reference;
+mod replies;
 mod secret;
 mod stun;
 
@@ -37,11 +38,13 @@ use flows::Flows;
 use hold::Holds;
 use learned::Learned;
 use quic::Connections;
+use replies::Replies;
 use secret::Secret;
 
 pub use flows::{FlowView, GUARD};
 pub use hold::{HELD_FOR, HELD_MAX, HELD_PER_PREFIX, Release};
 pub use learned::{LEARNED_IDLE, LEARNED_LEN_MIN};
+pub use replies::REPLIES_PER_SECOND;
 
 /// How much of everything one engine keeps.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +79,7 @@ pub struct Engine {
     connections: Connections,
     learned: Learned,
     holds: Holds,
+    replies: Replies,
 }
 
 /// Idle entries removed per datagram: expiry keeps up with any rate of arrival, and no datagram
@@ -100,6 +104,7 @@ impl Engine {
             connections: Connections::new(&setup.limits, &secret),
             learned: Learned::new(&setup.limits, &secret),
             holds: Holds::new(secret.hasher(5)),
+            replies: Replies::new(),
         }
     }
 
@@ -143,7 +148,7 @@ impl Engine {
         let now = self.clock.tick(now);
         self.expire(now, EXPIRED_PER_DATAGRAM);
         let verdict = match class {
-            Class::Stun => self.stun_from_client(now, tuple, datagram).into(),
+            Class::Stun => self.stun_from_client(now, tuple, datagram),
             Class::Dtls | Class::Rtp | Class::Rtcp => self.by_flow(now, tuple).into(),
             Class::QuicLong => self.quic_long(now, tuple, datagram),
             Class::QuicShort => self.quic_short(now, tuple, datagram).into(),
@@ -151,6 +156,12 @@ impl Engine {
         };
         self.counters.decided(&verdict);
         verdict
+    }
+
+    /// The bytes of the last [`Verdict::Reply`]: never more than the datagram had that they answer.
+    #[must_use]
+    pub const fn reply(&self) -> &[u8] {
+        self.replies.latest()
     }
 
     /// Decides about a datagram that came to a tunnel socket from `sender`: it begins with a tunnel
@@ -242,6 +253,7 @@ impl Engine {
         self.flows.expire(now, most);
         self.connections.expire(now, most);
         self.learned.expire(now, most);
+        self.replies.expire(now);
     }
 
     /// The listener a datagram to this address came in by: the exact one before a wildcard.

@@ -225,17 +225,25 @@ impl Worker {
             let tuple = FiveTuple::new(client, vip);
             let verdict = self.engine.from_client(now, &tuple, self.batch.datagram(slot));
             self.queue_released();
-            if let Verdict::Forward(destination) = verdict {
-                match tunnel_to(&self.sockets, destination.address) {
-                    Some(tunnel) => {
-                        let bytes = self.batch.behind_header(slot, &tuple);
-                        self.to_nodes[tunnel].push(bytes, destination.address, None);
+            match verdict {
+                Verdict::Forward(destination) => {
+                    match tunnel_to(&self.sockets, destination.address) {
+                        Some(tunnel) => {
+                            let bytes = self.batch.behind_header(slot, &tuple);
+                            self.to_nodes[tunnel].push(bytes, destination.address, None);
+                        }
+                        None => self.engine.send_failed(),
                     }
-                    None => self.engine.send_failed(),
                 }
+                Verdict::Reply => {
+                    let bytes = self.batch.in_place_of(slot, self.engine.reply());
+                    self.to_clients[listener].push(bytes, client, ip);
+                }
+                Verdict::Return { .. } | Verdict::Hold | Verdict::Drop(_) => {}
             }
         }
         self.flush_to_nodes();
+        self.flush_to_clients();
         Ok(received)
     }
 
@@ -258,9 +266,7 @@ impl Worker {
                 self.to_clients[listener].push(bytes, tuple.client(), from);
             }
         }
-        for ((_, socket), queue) in self.sockets.listeners.iter().zip(&mut self.to_clients) {
-            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
-        }
+        self.flush_to_clients();
         Ok(received)
     }
 
@@ -298,6 +304,12 @@ impl Worker {
             count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
         }
         self.batch.clear_spares();
+    }
+
+    fn flush_to_clients(&mut self) {
+        for ((_, socket), queue) in self.sockets.listeners.iter().zip(&mut self.to_clients) {
+            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod decision_table;
 mod hello;
 mod learned;
 mod node_states;
+mod replies;
 mod return_path;
 mod silent;
 mod trust;

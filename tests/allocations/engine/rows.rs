@@ -71,7 +71,10 @@ pub(super) fn ice() -> Vec<Row> {
         ),
         (
             "a check for a node that is down",
-            vec![sends(&verified(DOWN), dropped(DropReason::NodeDown))],
+            vec![
+                sends(&verified(DOWN), Answer::Reply),
+                sends(&unverified(DOWN), dropped(DropReason::NodeDown)),
+            ],
         ),
         ("broken STUN", vec![sends(&broken, dropped(DropReason::Malformed))]),
         ("media and other STUN without a flow", followed(vec![], dropped(DropReason::NoFlow))),
