@@ -43,7 +43,7 @@ use secret::Secret;
 
 pub use flows::{FlowView, GUARD};
 pub use hold::{HELD_FOR, HELD_MAX, HELD_PER_PREFIX, Release};
-pub use learned::{LEARNED_IDLE, LEARNED_LEN_MIN};
+pub use learned::{LEARNED_IDLE, LEARNED_LEN_MIN, Lesson};
 pub use replies::REPLIES_PER_SECOND;
 
 /// How much of everything one engine keeps.

@@ -13,7 +13,7 @@ use std::{
 use socket2::Socket;
 use wire::{FiveTuple, tunnel};
 
-use super::{BATCH, batch::Batch, send::SendQueue};
+use super::{BATCH, batch::Batch, lessons::Lessons, send::SendQueue};
 use crate::{
     counters::Counters,
     engine::Engine,
@@ -93,7 +93,12 @@ impl Drop for Handle {
 }
 
 /// Starts a worker.
-pub(crate) fn spawn(number: usize, engine: Engine, sockets: Sockets) -> io::Result<Handle> {
+pub(crate) fn spawn(
+    number: usize,
+    engine: Engine,
+    sockets: Sockets,
+    lessons: Lessons,
+) -> io::Result<Handle> {
     let (commands, inbox) = mpsc::channel();
     let (wake, woken) = UnixStream::pair()?;
     wake.set_nonblocking(true)?;
@@ -102,7 +107,7 @@ pub(crate) fn spawn(number: usize, engine: Engine, sockets: Sockets) -> io::Resu
     // Its fleet is applied from the first datagram on.
     engine.publish_gauges();
     // Built on its own thread, so that its buffers are memory near the core that uses them.
-    let run = move || Worker::new(engine, sockets, inbox, woken).run();
+    let run = move || Worker::new(engine, sockets, lessons, inbox, woken).run();
     let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
     Ok(Handle { commands, wake, counters, thread: Some(thread) })
 }
@@ -110,6 +115,7 @@ pub(crate) fn spawn(number: usize, engine: Engine, sockets: Sockets) -> io::Resu
 struct Worker {
     engine: Engine,
     sockets: Sockets,
+    lessons: Lessons,
     inbox: mpsc::Receiver<Command>,
     woken: UnixStream,
     batch: Batch,
@@ -123,6 +129,7 @@ impl Worker {
     fn new(
         engine: Engine,
         sockets: Sockets,
+        lessons: Lessons,
         inbox: mpsc::Receiver<Command>,
         woken: UnixStream,
     ) -> Self {
@@ -131,6 +138,7 @@ impl Worker {
             to_clients: sockets.listeners.iter().map(|_| SendQueue::new()).collect(),
             engine,
             sockets,
+            lessons,
             inbox,
             woken,
             batch: Batch::new(),
@@ -215,6 +223,7 @@ impl Worker {
         let received = self.batch.receive(socket.as_fd())?;
         let address = *address;
         let now = now();
+        self.lessons.take(&mut self.engine, now);
         for slot in 0..received {
             let Some(client) = self.batch.sender(slot) else {
                 continue;
@@ -307,6 +316,7 @@ impl Worker {
     }
 
     fn flush_to_clients(&mut self) {
+        self.lessons.tell(&mut self.engine);
         for ((_, socket), queue) in self.sockets.listeners.iter().zip(&mut self.to_clients) {
             count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
         }

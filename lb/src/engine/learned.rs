@@ -13,8 +13,14 @@
 //! Who may teach: a live node of the fleet, of an ID that no other live node has taught. So the
 //! first one keeps it until it is not used for [`LEARNED_IDLE`], or that node is down or gone, and
 //! no node takes another's connections by echoing its IDs.
+//!
+//! A process has several engines, and a client that changes its address may come to another one. So
+//! what one learns it tells the others, and again while it is in use ([`Lesson`]).
 
-use std::time::Duration;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use wire::{
     quic::{LongHeader, VERSION_NEGOTIATION},
@@ -40,12 +46,50 @@ pub const LEARNED_LEN_MIN: usize = 4;
 /// Most IDs at a time.
 const LEARNED_MAX: usize = 64 * 1024;
 
+/// How often the other engines of a process are told of an ID that is in use: often enough for none
+/// of them to forget it, although one of these should get lost.
+const RETOLD_AFTER: Duration = Duration::from_secs(30);
+
+/// Most IDs that wait to be told: what one batch of datagrams can teach, and then some. What finds
+/// no room is told when it is used next.
+const LESSONS_MAX: usize = 256;
+
+/// What one engine has learned, for the other engines of its process. A client that changes its
+/// address may come to any of them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Lesson {
+    cid: ConnectionId,
+    backend: BackendRef,
+}
+
 pub(super) struct Learned {
-    by_cid: BoundedMap<ConnectionId, BackendRef>,
+    by_cid: BoundedMap<ConnectionId, Owner>,
     /// Entries of each length.
     of_length: [u32; ConnectionId::LEN_MAX + 1],
     /// Bit n is set while there are entries of n bytes.
     lengths: u32,
+    lessons: Lessons,
+}
+
+#[derive(Clone, Copy)]
+struct Owner {
+    backend: BackendRef,
+    /// When the other engines were told, or told this one.
+    told: Option<Tick>,
+}
+
+/// What waits to be told.
+struct Lessons(VecDeque<Lesson>);
+
+impl Lessons {
+    /// Tells of an ID that is used now, if it is time to. When it was told last, then.
+    fn tell(&mut self, now: Tick, lesson: Lesson, told: Option<Tick>) -> Option<Tick> {
+        if told.is_some_and(|told| told.age(now) < RETOLD_AFTER) || self.0.len() == LESSONS_MAX {
+            return told;
+        }
+        self.0.push_back(lesson);
+        Some(now)
+    }
 }
 
 impl Learned {
@@ -54,6 +98,7 @@ impl Learned {
             by_cid: BoundedMap::new(limits.flows.min(LEARNED_MAX), secret.hasher(6)),
             of_length: [0; ConnectionId::LEN_MAX + 1],
             lengths: 0,
+            lessons: Lessons(VecDeque::with_capacity(LESSONS_MAX)),
         }
     }
 
@@ -61,21 +106,30 @@ impl Learned {
         self.by_cid.len()
     }
 
-    /// Notes that `from` calls a connection so. At the bound the longest unused makes room.
-    pub(super) fn learn(
+    pub(super) fn poll_lesson(&mut self) -> Option<Lesson> {
+        self.lessons.0.pop_front()
+    }
+
+    /// Notes that a backend calls a connection so: it said so here, or another engine has `heard`
+    /// it. At the bound the longest unused makes room.
+    fn learn(
         &mut self,
         now: Tick,
-        cid: ConnectionId,
-        from: BackendRef,
+        lesson: Lesson,
+        heard: bool,
         table: &Table,
         counters: &Counters,
     ) {
+        let Lesson { cid, backend } = lesson;
         let known = self.by_cid.peek(&cid).filter(|(_, used)| used.age(now) < LEARNED_IDLE);
-        if known.is_some_and(|(&owner, _)| owner != from && table.is_alive(owner)) {
-            return;
-        }
+        let told = match known {
+            Some((owner, _)) if owner.backend == backend => owner.told,
+            Some((owner, _)) if table.is_alive(owner.backend) => return,
+            _ => None,
+        };
+        let told = if heard { Some(now) } else { self.lessons.tell(now, lesson, told) };
         let oldest = self.by_cid.oldest().map(|(oldest, ..)| oldest.len());
-        match self.by_cid.insert(cid, from, now) {
+        match self.by_cid.insert(cid, Owner { backend, told }, now) {
             Inserted::Replaced => return,
             Inserted::Added => {}
             Inserted::Evicting => {
@@ -95,11 +149,17 @@ impl Learned {
         }
         let before = self.by_cid.len();
         let cid = ConnectionId::new(cid).ok()?;
-        let found = self.by_cid.get_fresh(&cid, now, LEARNED_IDLE).copied();
-        if self.by_cid.len() < before {
-            self.has_left(cid.len());
-        }
-        found.filter(|&backend| table.backend(backend).is_some())
+        let Some(owner) = self.by_cid.get_fresh(&cid, now, LEARNED_IDLE) else {
+            // One that was idle for too long has been removed.
+            if self.by_cid.len() < before {
+                self.has_left(cid.len());
+            }
+            return None;
+        };
+        let backend = owner.backend;
+        table.backend(backend)?;
+        owner.told = self.lessons.tell(now, Lesson { cid, backend }, owner.told);
+        Some(backend)
     }
 
     /// The same for the longest ID that `bytes` begin with.
@@ -162,15 +222,30 @@ impl Engine {
         let Ok(scid) = ConnectionId::new(header.scid) else {
             return;
         };
-        if self.table.is_alive(from) && self.table.named_by_cid(&scid).is_none() {
-            self.learned.learn(now, scid, from, &self.table, &self.counters);
+        self.learned_that(now, Lesson { cid: scid, backend: from }, false);
+    }
+
+    /// The next ID that the other engines of this process should [learn](Engine::learn). A driver
+    /// asks until there is none, and before it sends what node and client have to say.
+    pub fn poll_lesson(&mut self) -> Option<Lesson> {
+        self.learned.poll_lesson()
+    }
+
+    /// Learns what another engine of this process has learned, by the same rules.
+    pub fn learn(&mut self, now: Instant, lesson: Lesson) {
+        self.learned_that(self.clock.tick(now), lesson, true);
+    }
+
+    fn learned_that(&mut self, now: Tick, lesson: Lesson, heard: bool) {
+        if self.table.is_alive(lesson.backend) && self.table.named_by_cid(&lesson.cid).is_none() {
+            self.learned.learn(now, lesson, heard, &self.table, &self.counters);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, sync::Arc, time::Instant};
+    use std::{path::Path, sync::Arc};
 
     use control::fleet::Fleet;
     use proptest::prelude::*;
@@ -202,7 +277,8 @@ mod tests {
                 match op {
                     0 | 1 => {
                         let cid = ConnectionId::new(&cid).expect("fits");
-                        learned.learn(tick, cid, node, &table, &Counters::default());
+                        let lesson = Lesson { cid, backend: node };
+                        learned.learn(tick, lesson, false, &table, &Counters::default());
                     }
                     2 => drop(learned.find_within(tick, &cid, &table)),
                     _ => {

@@ -195,6 +195,87 @@ fn what_is_no_long_header_or_comes_from_no_node_teaches_nothing() {
     assert_eq!(lb.entries(TableLabel::Learned), 0);
 }
 
+// Between the workers of a process.
+
+/// Two engines of one process: of one fleet, and at one time.
+fn twins() -> [Lb; 2] {
+    let here = Lb::new(&fleet_of(&OPEN));
+    let mut there = Lb::new(&fleet_of(&OPEN));
+    there.now = here.now;
+    there.engine.apply(here.engine.table().clone());
+    [here, there]
+}
+
+/// Passes on what one has learned, as a driver does; says how much that was.
+fn told(from: &mut Lb, to: &mut Lb) -> usize {
+    let lessons: Vec<_> = std::iter::from_fn(|| from.engine.poll_lesson()).collect();
+    for lesson in &lessons {
+        to.engine.learn(to.now, *lesson);
+    }
+    lessons.len()
+}
+
+#[test]
+fn what_one_engine_learns_the_others_of_its_process_are_told_once() {
+    let [mut here, mut there] = twins();
+    let id = own_id(1, 8);
+    for _ in 0..3 {
+        teaches(&mut here, A, &id);
+    }
+    assert_eq!(told(&mut here, &mut there), 1);
+    there.client(client(2), &short(&id)).is(to(A, Route::Learned));
+    assert_eq!(told(&mut there, &mut here), 0, "it is no news to those who told it");
+    here.client(client(1), &short(&id)).is(to(A, Route::Learned));
+    assert_eq!(told(&mut here, &mut there), 0);
+}
+
+#[test]
+fn an_id_that_is_in_use_at_one_engine_is_forgotten_by_none() {
+    let [mut here, mut there] = twins();
+    let id = own_id(1, 8);
+    teaches(&mut here, A, &id);
+    let mut lessons = told(&mut here, &mut there);
+    for _ in 0..600 {
+        let _ = (here.wait(secs(1)), there.wait(secs(1)));
+        here.client(client(1), &short(&id)).is(to(A, Route::Learned));
+        lessons += told(&mut here, &mut there);
+    }
+    assert_eq!(lessons, 1 + 600 / 30, "twice a minute");
+    there.client(client(2), &short(&id)).is(to(A, Route::Learned));
+    let _ = (here.wait(LEARNED_IDLE), there.wait(LEARNED_IDLE));
+    there.client(client(2), &short(&id)).is(UNKNOWN);
+}
+
+#[test]
+fn what_is_told_counts_no_more_than_what_is_seen() {
+    let [mut here, mut there] = twins();
+    let id = own_id(1, 8);
+    teaches(&mut there, B, &id);
+    teaches(&mut here, A, &id);
+    told(&mut here, &mut there);
+    there.client(client(1), &short(&id)).is(to(B, Route::Learned));
+    // The other's fleet is newer by now.
+    let other = own_id(2, 8);
+    teaches(&mut here, A, &other);
+    there.apply(&without(A, "down"));
+    told(&mut here, &mut there);
+    there.client(client(1), &short(&other)).is(to(B, Route::Flow));
+}
+
+#[test]
+fn what_finds_no_room_to_be_told_is_told_when_it_is_used_next() {
+    let [mut here, mut there] = twins();
+    let id = |number: u16| [&[0xe0; 6][..], &number.to_be_bytes()].concat();
+    for number in 0..300 {
+        teaches(&mut here, A, &id(number));
+    }
+    assert_eq!(told(&mut here, &mut there), 256);
+    there.client(client(2), &short(&id(299))).is(UNKNOWN);
+    here.client(client(1), &short(&id(299))).is(to(A, Route::Learned));
+    assert_eq!(told(&mut here, &mut there), 1);
+    there.client(client(2), &short(&id(299))).is(to(A, Route::Learned));
+}
+
 // Whose ID it is.
 
 #[test]
