@@ -36,7 +36,7 @@ use crate::{
 };
 use flows::Flows;
 use hold::Holds;
-use learned::Learned;
+use learned::{Learned, is_greased};
 use quic::Connections;
 use replies::Replies;
 use secret::Secret;
@@ -202,6 +202,9 @@ impl Engine {
         match class {
             ClassLabel::Stun => self.stun_from_node(now, tuple, backend, payload),
             ClassLabel::QuicLong => self.quic_long_from_node(now, backend, payload),
+            ClassLabel::Rtp if is_greased(payload) => {
+                self.quic_long_from_node(now, backend, payload);
+            }
             _ => {}
         }
     }

@@ -23,7 +23,7 @@ use std::{
 };
 
 use wire::{
-    quic::{LongHeader, VERSION_NEGOTIATION},
+    quic::{LongHeader, VERSION_NEGOTIATION, Version},
     quic_lb::ConnectionId,
 };
 
@@ -205,6 +205,14 @@ impl Learned {
             self.lengths &= !(1 << length);
         }
     }
+}
+
+/// Whether what looks like RTP bears a QUIC version where that is. A client may let its server clear
+/// the fixed bit (RFC 9287), which quinn does by chance, so that a handshake falls into RTP's range.
+/// An RTP packet that looks like this by chance teaches an ID that nobody has.
+pub(super) fn is_greased(datagram: &[u8]) -> bool {
+    let version = datagram.get(1..5).and_then(|version| version.try_into().ok());
+    version.is_some_and(|version| Version::from_wire(u32::from_be_bytes(version)).is_some())
 }
 
 impl Engine {

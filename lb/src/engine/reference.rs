@@ -269,9 +269,7 @@ impl Reference {
         let Some(listener) = self.listener(tuple.vip()) else {
             return Answer::Drop(DropReason::UnknownVip);
         };
-        if classify(payload) == Class::QuicLong {
-            self.learn(now, &place, payload);
-        }
+        self.learn(now, &place, payload);
         if let Ok(message) = Message::parse(payload)
             && message.class() == MessageClass::Success
             && message.method() == BINDING

@@ -181,6 +181,28 @@ fn every_long_header_of_a_server_teaches_but_version_negotiation() {
     }
 }
 
+/// A server may clear the fixed bit where its client allows that, and quinn's do.
+#[test]
+fn a_handshake_whose_fixed_bit_is_cleared_teaches_too_and_media_do_not() {
+    let mut lb = Lb::new(&fleet_of(&OPEN));
+    let greased = |mut packet: Vec<u8>| {
+        packet[0] &= !0x40;
+        packet
+    };
+    for (number, version) in (0..).zip([Connection::v1 as fn(&[u8], &[u8]) -> _, Connection::v2]) {
+        let id = own_id(number, 8);
+        let packet = greased(version(b"client", &id).initial().ping().datagram());
+        lb.node(A.address, client(1), &packet).returns();
+        lb.client(client(2), &short(&id)).is(to(A, Route::Learned));
+    }
+    let unknown = Connection::v1(b"client", &own_id(9, 8)).of_version(0x1a2a_3a4a, &[0; 40]);
+    for (_, media) in kit::sample::media().into_iter().chain([("QUIC?", greased(unknown))]) {
+        lb.node(A.address, client(1), &media).returns();
+    }
+    lb.node(A.address, client(1), &[0x80, 0, 0, 0]).returns();
+    assert_eq!(lb.entries(TableLabel::Learned), 2);
+}
+
 #[test]
 fn what_is_no_long_header_or_comes_from_no_node_teaches_nothing() {
     let mut lb = Lb::new(&fleet_of(&OPEN));

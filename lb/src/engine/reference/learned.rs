@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use control::fleet::State;
 use wire::{
-    FiveTuple,
+    Class, FiveTuple, classify,
     quic::{LongHeader, PacketType},
 };
 
@@ -17,6 +17,8 @@ impl Reference {
     /// Open: only of 4 to 20 bytes, only what is no routing ID, never Version Negotiation; a node
     /// that is down teaches nothing, and keeps nothing from others; the first of two live nodes
     /// keeps an ID.
+    ///
+    /// Open: without its fixed bit, only what bears a version that is known: all else is media.
     pub(super) fn learn(&mut self, now: Instant, from: &Place, datagram: &[u8]) {
         let Ok(header) = LongHeader::parse(datagram) else {
             return;
@@ -26,7 +28,9 @@ impl Reference {
             |place: &Place| self.places.find(place).is_some_and(|(_, state)| state != State::Down);
         let owner = self.memory.learned.iter().find(|learned| learned.cid == cid);
         let taken = owner.is_some_and(|owner| owner.place != *from && lives(&owner.place));
-        if header.version == 0
+        let of_media = classify(datagram) != Class::QuicLong && header.known_version().is_none();
+        if of_media
+            || header.version == 0
             || !(4..=20).contains(&cid.len())
             || self.places.of_cid(cid).is_some()
             || !lives(from)

@@ -286,8 +286,14 @@ pub(super) fn lessons() -> &'static [Sample] {
         let mut samples = Vec::new();
         for (name, id) in own_ids() {
             let connection = Connection::v1(b"client", &id);
+            let cleared = |mut packet: Vec<u8>| {
+                packet[0] &= !0x40;
+                packet
+            };
             for (kind, bytes) in [
                 ("Initial", connection.initial().ping().datagram()),
+                ("greased Handshake", cleared(connection.handshake(&[0x1b; 40]))),
+                ("greased unknown", cleared(connection.of_version(0x1a2a_3a4a, &[0x2b; 40]))),
                 ("Handshake", Connection::v2(b"client", &id).handshake(&[0x1b; 40])),
                 ("Retry", connection.retry(b"token")),
                 ("unknown version", connection.of_version(0x1a2a_3a4a, &[0x2b; 40])),
