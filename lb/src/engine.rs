@@ -4,7 +4,8 @@
 //! A driver calls [`Engine::from_client`] and [`Engine::from_node`] with what it received, and
 //! before it acts on a verdict it drains [`Engine::poll_release`]: a datagram may complete a
 //! ClientHello for which earlier ones wait, and those go first. When [`Engine::poll_timeout`] is
-//! reached it calls [`Engine::handle_timeout`], and drains again.
+//! reached it calls [`Engine::handle_timeout`], and drains again. Where a process has several engines,
+//! it passes on what [`Engine::poll_lesson`] of one says to [`Engine::learn`] of the others.
 //!
 //! The order of look-ups is the decision table of the architecture: an ID beats an address, and
 //! what nothing answers for is a counted drop. `engine::reference` says the same slowly.
