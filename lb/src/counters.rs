@@ -97,6 +97,8 @@ labels! {
         Checks = "checks",
         /// Incomplete ClientHellos.
         Holds = "holds",
+        /// Connection IDs that nodes made up themselves.
+        Learned = "learned",
     }
 }
 
@@ -181,6 +183,7 @@ impl Counters {
                 VerdictLabel::Forward
             }
             Verdict::Return { .. } => VerdictLabel::Forward,
+            Verdict::Reply => VerdictLabel::Reply,
             Verdict::Hold => VerdictLabel::Hold,
             Verdict::Drop(reason) => {
                 self.drops(*reason).add(1);

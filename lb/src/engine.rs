@@ -4,16 +4,19 @@
 //! A driver calls [`Engine::from_client`] and [`Engine::from_node`] with what it received, and
 //! before it acts on a verdict it drains [`Engine::poll_release`]: a datagram may complete a
 //! ClientHello for which earlier ones wait, and those go first. When [`Engine::poll_timeout`] is
-//! reached it calls [`Engine::handle_timeout`], and drains again.
+//! reached it calls [`Engine::handle_timeout`], and drains again. Where a process has several engines,
+//! it passes on what [`Engine::poll_lesson`] of one says to [`Engine::learn`] of the others.
 //!
 //! The order of look-ups is the decision table of the architecture: an ID beats an address, and
 //! what nothing answers for is a counted drop. `engine::reference` says the same slowly.
 
 mod flows;
 mod hold;
+mod learned;
 mod quic;
 #[cfg(any(test, feature = "reference"))]
 pub mod reference;
+mod replies;
 mod secret;
 mod stun;
 
@@ -34,11 +37,15 @@ use crate::{
 };
 use flows::Flows;
 use hold::Holds;
+use learned::{Learned, is_greased};
 use quic::Connections;
+use replies::Replies;
 use secret::Secret;
 
 pub use flows::{FlowView, GUARD};
 pub use hold::{HELD_FOR, HELD_MAX, HELD_PER_PREFIX, Release};
+pub use learned::{LEARNED_IDLE, LEARNED_LEN_MIN, Lesson};
+pub use replies::REPLIES_PER_SECOND;
 
 /// How much of everything one engine keeps.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +78,9 @@ pub struct Engine {
     sni: bool,
     flows: Flows,
     connections: Connections,
+    learned: Learned,
     holds: Holds,
+    replies: Replies,
 }
 
 /// Idle entries removed per datagram: expiry keeps up with any rate of arrival, and no datagram
@@ -94,12 +103,14 @@ impl Engine {
             sni: setup.sni,
             flows: Flows::new(&setup.limits, &secret),
             connections: Connections::new(&setup.limits, &secret),
+            learned: Learned::new(&setup.limits, &secret),
             holds: Holds::new(secret.hasher(5)),
+            replies: Replies::new(),
         }
     }
 
-    /// Replaces the fleet. Flows, hints and held datagrams stay; what points to a backend that is
-    /// gone finds nothing.
+    /// Replaces the fleet. Flows, hints, learned IDs and held datagrams stay; what points to a
+    /// backend that is gone finds nothing.
     pub fn apply(&mut self, table: Arc<Table>) {
         self.table = table;
     }
@@ -138,7 +149,7 @@ impl Engine {
         let now = self.clock.tick(now);
         self.expire(now, EXPIRED_PER_DATAGRAM);
         let verdict = match class {
-            Class::Stun => self.stun_from_client(now, tuple, datagram).into(),
+            Class::Stun => self.stun_from_client(now, tuple, datagram),
             Class::Dtls | Class::Rtp | Class::Rtcp => self.by_flow(now, tuple).into(),
             Class::QuicLong => self.quic_long(now, tuple, datagram),
             Class::QuicShort => self.quic_short(now, tuple, datagram).into(),
@@ -146,6 +157,12 @@ impl Engine {
         };
         self.counters.decided(&verdict);
         verdict
+    }
+
+    /// The bytes of the last [`Verdict::Reply`]: never more than the datagram had that they answer.
+    #[must_use]
+    pub const fn reply(&self) -> &[u8] {
+        self.replies.latest()
     }
 
     /// Decides about a datagram that came to a tunnel socket from `sender`: it begins with a tunnel
@@ -164,15 +181,33 @@ impl Engine {
             (Some(backend), Ok((tuple, payload))) => match self.listener(tuple.vip()) {
                 None => Verdict::Drop(DropReason::UnknownVip),
                 Some(listener) => {
-                    if class == ClassLabel::Stun {
-                        self.stun_from_node(now, &tuple, backend, payload);
-                    }
+                    self.seen_from_backend(now, &tuple, backend, class, payload);
                     Verdict::Return { listener }
                 }
             },
         };
         self.counters.decided(&verdict);
         verdict
+    }
+
+    /// What a datagram teaches that a backend sends to the client of `tuple`, in whatever way it
+    /// came here: that a session is at that 5-tuple, or what the backend calls a connection.
+    fn seen_from_backend(
+        &mut self,
+        now: Tick,
+        tuple: &FiveTuple,
+        backend: BackendRef,
+        class: ClassLabel,
+        payload: &[u8],
+    ) {
+        match class {
+            ClassLabel::Stun => self.stun_from_node(now, tuple, backend, payload),
+            ClassLabel::QuicLong => self.quic_long_from_node(now, backend, payload),
+            ClassLabel::Rtp if is_greased(payload) => {
+                self.quic_long_from_node(now, backend, payload);
+            }
+            _ => {}
+        }
     }
 
     /// The next held datagram that is to leave now, in the order of arrival.
@@ -183,7 +218,7 @@ impl Engine {
     /// When [`Engine::handle_timeout`] must be called, if nothing else happens before.
     #[must_use]
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        [self.holds.due(), self.flows.due(), self.connections.due()]
+        [self.holds.due(), self.flows.due(), self.connections.due(), self.learned.due()]
             .into_iter()
             .flatten()
             .map(|(since, age)| self.clock.due(since, age, now))
@@ -206,6 +241,7 @@ impl Engine {
             (TableLabel::Hints, self.connections.hints_len()),
             (TableLabel::Choices, self.connections.choices_len()),
             (TableLabel::Holds, self.holds.len()),
+            (TableLabel::Learned, self.learned.len()),
         ] {
             self.counters.entries(table).set(entries as u64);
         }
@@ -220,6 +256,8 @@ impl Engine {
     fn expire(&mut self, now: Tick, most: usize) {
         self.flows.expire(now, most);
         self.connections.expire(now, most);
+        self.learned.expire(now, most);
+        self.replies.expire(now);
     }
 
     /// The listener a datagram to this address came in by: the exact one before a wildcard.

@@ -14,6 +14,9 @@ pub enum Verdict {
         /// Index of the listener it must leave from, in the order given to the engine.
         listener: usize,
     },
+    /// Send [`Engine::reply`](crate::Engine::reply) back to the client, from the address that it sent
+    /// to.
+    Reply,
     /// The engine has copied it and will hand it out later.
     Hold,
     /// Forget it.

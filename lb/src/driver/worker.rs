@@ -13,7 +13,7 @@ use std::{
 use socket2::Socket;
 use wire::{FiveTuple, tunnel};
 
-use super::{BATCH, batch::Batch, send::SendQueue};
+use super::{BATCH, batch::Batch, lessons::Lessons, send::SendQueue};
 use crate::{
     counters::Counters,
     engine::Engine,
@@ -93,7 +93,12 @@ impl Drop for Handle {
 }
 
 /// Starts a worker.
-pub(crate) fn spawn(number: usize, engine: Engine, sockets: Sockets) -> io::Result<Handle> {
+pub(crate) fn spawn(
+    number: usize,
+    engine: Engine,
+    sockets: Sockets,
+    lessons: Lessons,
+) -> io::Result<Handle> {
     let (commands, inbox) = mpsc::channel();
     let (wake, woken) = UnixStream::pair()?;
     wake.set_nonblocking(true)?;
@@ -102,7 +107,7 @@ pub(crate) fn spawn(number: usize, engine: Engine, sockets: Sockets) -> io::Resu
     // Its fleet is applied from the first datagram on.
     engine.publish_gauges();
     // Built on its own thread, so that its buffers are memory near the core that uses them.
-    let run = move || Worker::new(engine, sockets, inbox, woken).run();
+    let run = move || Worker::new(engine, sockets, lessons, inbox, woken).run();
     let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
     Ok(Handle { commands, wake, counters, thread: Some(thread) })
 }
@@ -110,6 +115,7 @@ pub(crate) fn spawn(number: usize, engine: Engine, sockets: Sockets) -> io::Resu
 struct Worker {
     engine: Engine,
     sockets: Sockets,
+    lessons: Lessons,
     inbox: mpsc::Receiver<Command>,
     woken: UnixStream,
     batch: Batch,
@@ -123,6 +129,7 @@ impl Worker {
     fn new(
         engine: Engine,
         sockets: Sockets,
+        lessons: Lessons,
         inbox: mpsc::Receiver<Command>,
         woken: UnixStream,
     ) -> Self {
@@ -131,6 +138,7 @@ impl Worker {
             to_clients: sockets.listeners.iter().map(|_| SendQueue::new()).collect(),
             engine,
             sockets,
+            lessons,
             inbox,
             woken,
             batch: Batch::new(),
@@ -215,6 +223,7 @@ impl Worker {
         let received = self.batch.receive(socket.as_fd())?;
         let address = *address;
         let now = now();
+        self.lessons.take(&mut self.engine, now);
         for slot in 0..received {
             let Some(client) = self.batch.sender(slot) else {
                 continue;
@@ -225,17 +234,25 @@ impl Worker {
             let tuple = FiveTuple::new(client, vip);
             let verdict = self.engine.from_client(now, &tuple, self.batch.datagram(slot));
             self.queue_released();
-            if let Verdict::Forward(destination) = verdict {
-                match tunnel_to(&self.sockets, destination.address) {
-                    Some(tunnel) => {
-                        let bytes = self.batch.behind_header(slot, &tuple);
-                        self.to_nodes[tunnel].push(bytes, destination.address, None);
+            match verdict {
+                Verdict::Forward(destination) => {
+                    match tunnel_to(&self.sockets, destination.address) {
+                        Some(tunnel) => {
+                            let bytes = self.batch.behind_header(slot, &tuple);
+                            self.to_nodes[tunnel].push(bytes, destination.address, None);
+                        }
+                        None => self.engine.send_failed(),
                     }
-                    None => self.engine.send_failed(),
                 }
+                Verdict::Reply => {
+                    let bytes = self.batch.in_place_of(slot, self.engine.reply());
+                    self.to_clients[listener].push(bytes, client, ip);
+                }
+                Verdict::Return { .. } | Verdict::Hold | Verdict::Drop(_) => {}
             }
         }
         self.flush_to_nodes();
+        self.flush_to_clients();
         Ok(received)
     }
 
@@ -258,9 +275,7 @@ impl Worker {
                 self.to_clients[listener].push(bytes, tuple.client(), from);
             }
         }
-        for ((_, socket), queue) in self.sockets.listeners.iter().zip(&mut self.to_clients) {
-            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
-        }
+        self.flush_to_clients();
         Ok(received)
     }
 
@@ -298,6 +313,13 @@ impl Worker {
             count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
         }
         self.batch.clear_spares();
+    }
+
+    fn flush_to_clients(&mut self) {
+        self.lessons.tell(&mut self.engine);
+        for ((_, socket), queue) in self.sockets.listeners.iter().zip(&mut self.to_clients) {
+            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! Where the table leaves something open, the answer is a rule with a name here: look for "Open:".
 
+mod learned;
 mod memory;
 mod places;
 mod quic;
@@ -41,6 +42,8 @@ pub struct Reference {
     memory: Memory,
     waiting: Waiting,
     released: VecDeque<Released>,
+    /// When the answers of the current second were made.
+    replies: Vec<Instant>,
     counts: Counts,
 }
 
@@ -59,6 +62,8 @@ pub enum Answer {
         /// Index of the listener it leaves from.
         listener: usize,
     },
+    /// Answered here.
+    Reply,
     /// Later.
     Hold,
     /// Nowhere.
@@ -70,6 +75,7 @@ impl From<Verdict> for Answer {
         match verdict {
             Verdict::Forward(to) => Self::Forward { address: to.address, by: to.by },
             Verdict::Return { listener } => Self::Return { listener },
+            Verdict::Reply => Self::Reply,
             Verdict::Hold => Self::Hold,
             Verdict::Drop(reason) => Self::Drop(reason),
         }
@@ -128,6 +134,7 @@ impl Reference {
             memory: Memory::new(flow_idle),
             waiting: Waiting::default(),
             released: VecDeque::new(),
+            replies: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -170,7 +177,10 @@ impl Reference {
     pub fn from_client(&mut self, now: Instant, tuple: FiveTuple, datagram: &[u8]) -> Answer {
         self.memory.forget_what_is_over(now);
         let decision = match classify(datagram) {
-            Class::Stun => self.stun(now, tuple, datagram),
+            Class::Stun => match self.stun(now, tuple, datagram) {
+                Some(decision) => decision,
+                None => return Answer::Reply,
+            },
             Class::Dtls | Class::Rtp | Class::Rtcp => self.flow(now, tuple),
             Class::QuicLong => match self.quic_long(now, tuple, datagram) {
                 Some(decision) => decision,
@@ -259,6 +269,7 @@ impl Reference {
         let Some(listener) = self.listener(tuple.vip()) else {
             return Answer::Drop(DropReason::UnknownVip);
         };
+        self.learn(now, &place, payload);
         if let Ok(message) = Message::parse(payload)
             && message.class() == MessageClass::Success
             && message.method() == BINDING

@@ -157,7 +157,10 @@ fn op() -> impl Strategy<Value = Op> {
         10 => from(datagrams::hellos()),
         8 => from(datagrams::first_flights()),
         5 => from(datagrams::identified()),
+        8 => from(datagrams::taught()),
         9 => (sender(), tuple(), select(datagrams::answers()))
+            .prop_map(|(sender, tuple, sample)| Op::Node(sender, tuple, sample)),
+        7 => (sender(), tuple(), select(datagrams::lessons()))
             .prop_map(|(sender, tuple, sample)| Op::Node(sender, tuple, sample)),
         6 => milliseconds.prop_map(Op::Wait),
         2 => (0..4_usize, select(&STATES[..])).prop_map(|(node, state)| Op::State(node, state)),

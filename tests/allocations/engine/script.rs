@@ -83,6 +83,7 @@ pub(super) enum Answer {
     /// To a node, or, by hash, to any that serves.
     Forward(Option<SocketAddr>, Route),
     Return,
+    Reply,
     Hold,
     Drop(DropReason),
 }
@@ -103,7 +104,9 @@ impl Answer {
                         address == destination.address
                     })
             }
-            (Self::Return, Verdict::Return { listener: 0 }) | (Self::Hold, Verdict::Hold) => true,
+            (Self::Return, Verdict::Return { listener: 0 })
+            | (Self::Reply, Verdict::Reply)
+            | (Self::Hold, Verdict::Hold) => true,
             (Self::Drop(expected), Verdict::Drop(reason)) => expected == *reason,
             _ => false,
         }
