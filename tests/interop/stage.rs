@@ -142,11 +142,12 @@ impl Stage {
     }
 }
 
+/// Datagrams leave by the address that the system chooses for each node: libnice binds its sockets to
+/// the interface they are on, and never answers what came from another address of the same machine.
 fn config(vip: SocketAddr, admin: SocketAddr) -> String {
-    let ip = vip.ip();
     format!(
         "name = \"lb-1\"\n[listen]\nudp = [\"{vip}\"]\n[fleet]\nsource = \"file\"\n\
-         path = \"fleet.toml\"\n[io]\nworkers = 1\ntunnel = \"{ip}:0\"\n[admin]\n\
+         path = \"fleet.toml\"\n[io]\nworkers = 1\ntunnel = \"0.0.0.0:0\"\n[admin]\n\
          listen = \"{admin}\"\n"
     )
 }

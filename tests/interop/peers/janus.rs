@@ -58,8 +58,10 @@ impl Janus {
 
 impl Peer for Janus {
     fn nodes(&self) -> Vec<Node> {
-        // The address of the node itself is never used: each session has its own.
-        vec![Node::new(NAME, self.api).forward("nat").serves(&["ice"]).prefix(&["127.0.0.1/32"])]
+        // The address of the node itself is never used: each session has its own. Those lie on
+        // whatever interface libnice takes, which is never loopback.
+        let anywhere = ["0.0.0.0/0"];
+        vec![Node::new(NAME, self.api).forward("nat").serves(&["ice"]).prefix(&anywhere)]
     }
 
     fn join(&self, stage: &mut Stage) -> Result<Box<dyn Client>, String> {
@@ -73,15 +75,9 @@ impl Peer for Janus {
         let message = json!({ "janus": "message", "body": { "audio": true }, "jsep": jsep });
         self.ask(&format!("{path}/{handle}"), message)?;
         let answer = self.answer(&path)?;
-        eprintln!("{answer}");
         let answer = Answer::read(&answer, stage.front())?;
-        eprintln!("{} {} {}", answer.sdp, answer.ufrag, answer.address);
         stage.register(NAME, &answer.ufrag, answer.address)?;
-        let c = offering.accept(&stage.runtime, &answer.sdp)?;
-        std::thread::sleep(std::time::Duration::from_secs(4));
-        eprintln!("{}", fs::read_to_string(self._folder.path().join("janus.log")).unwrap());
-        eprintln!("{:?}", self.seen());
-        Ok(Box::new(c))
+        Ok(Box::new(offering.accept(&stage.runtime, &answer.sdp)?))
     }
 
     /// Packets of audio that Janus took, by its admin interface.
@@ -122,7 +118,7 @@ fn configure(folder: &Path, api: SocketAddr, admin: SocketAddr) -> std::io::Resu
          transports_folder = \"{path}/transports\"\nevents_folder = \"{path}/events\"\n\
          loggers_folder = \"{path}/loggers\"\nadmin_secret = \"{SECRET}\"\nsession_timeout = 0\n\
          debug_level = 5 }}\nmedia: {{ rtp_port_range = \"40000-40999\" }}\n\
-         nat: {{ ice_enforce_list = \"lo\"\nice_lite = true }}\n"
+         nat: {{ ice_lite = true }}\n"
     );
     fs::write(folder.join("janus.jcfg"), main)?;
     let http = format!(
