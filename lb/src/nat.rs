@@ -128,6 +128,11 @@ impl Nat {
         self.upstreams.reserve(addresses.min(self.capacity));
     }
 
+    /// How many ports there are of each IP version.
+    pub(crate) const fn ports(&self) -> usize {
+        self.upstreams.ports()
+    }
+
     /// How many ports, from the first on, have ever been in use: of IPv4, and of IPv6.
     pub(crate) const fn peak(&self) -> [usize; 2] {
         self.peak

@@ -49,6 +49,10 @@ impl Upstreams {
         }
     }
 
+    pub(super) const fn ports(&self) -> usize {
+        self.ports
+    }
+
     /// Makes room for so many addresses besides those that are there, so that
     /// [`Upstreams::find_or_add`] allocates nothing.
     pub(super) fn reserve(&mut self, more: usize) {
