@@ -6,7 +6,6 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use control::fleet::State;
@@ -275,7 +274,7 @@ impl Lb {
         let config = Config {
             name: format!("lb-{}", index + 1),
             io: lb::config::Io { workers: 1, tunnel: any, ..lb::config::Io::default() },
-            limits: lb::config::Limits { flows: 65_536, flow_idle: Duration::from_secs(60) },
+            limits: lb::config::Limits { flows: 65_536, ..lb::config::Limits::default() },
             ..Config::listening_on(any)
         };
         let mut this = Self { config, listen: any, running: None };

@@ -51,7 +51,7 @@ pub fn engine(data: &[u8]) {
     let start = Instant::now();
     let mut now = start;
     let setup = Setup {
-        limits: Limits { flows: 1_024, flow_idle: FLOW_IDLE },
+        limits: Limits { flows: 1_024, flow_idle: FLOW_IDLE, ..Limits::default() },
         sni: true,
         listeners: world.listeners.clone(),
         seed: *b"a seed for fuzzy",

@@ -12,10 +12,13 @@
 
 mod address;
 mod batch;
+mod descriptors;
+mod ports;
 mod send;
 mod socket;
 mod worker;
 
+pub(crate) use descriptors::allow as allow_descriptors;
 pub use socket::SocketError;
 pub(crate) use socket::{open_listener, open_tunnels, reserve};
 pub(crate) use worker::{Command, FlowSample, Handle, Sockets, spawn};

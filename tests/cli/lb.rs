@@ -1,5 +1,6 @@
 //! `onevip lb` with a hand-written fleet and two nodes that speak only the tunnel header.
 
+mod nat;
 mod operation;
 mod probes;
 mod world;

@@ -248,7 +248,7 @@ impl Engine {
     fn earlier_choice(&mut self, now: Tick, key: Fingerprint) -> Option<Destination> {
         let Choice { backend, by } = *self.connections.choices.get_fresh(&key, now, CHOICE_IDLE)?;
         let found = self.table.backend(backend).filter(|found| found.state != State::Down)?;
-        Some(Destination { backend, address: found.address, by })
+        Some(Destination::new(backend, found, by))
     }
 
     fn by_hint(&mut self, now: Tick, tuple: &FiveTuple) -> Decision {

@@ -58,6 +58,8 @@ pub enum Answer {
     Return {
         /// Index of the listener it leaves from.
         listener: usize,
+        /// Which one, and from which of the VIP's addresses.
+        tuple: FiveTuple,
     },
     /// Later.
     Hold,
@@ -69,7 +71,7 @@ impl From<Verdict> for Answer {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Forward(to) => Self::Forward { address: to.address, by: to.by },
-            Verdict::Return { listener } => Self::Return { listener },
+            Verdict::Return { listener, tuple } => Self::Return { listener, tuple },
             Verdict::Hold => Self::Hold,
             Verdict::Drop(reason) => Self::Drop(reason),
         }
@@ -267,7 +269,7 @@ impl Reference {
         {
             self.bind(now, tuple, &place);
         }
-        Answer::Return { listener }
+        Answer::Return { listener, tuple }
     }
 
     fn listener(&self, vip: SocketAddr) -> Option<usize> {

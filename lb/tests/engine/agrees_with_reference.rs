@@ -184,7 +184,7 @@ impl Both {
         let now = beginning();
         let fleet = parse(&situation.fleet());
         // Roomy, since the reference has no bound but those of what is held.
-        let limits = Limits { flows: 50_000, flow_idle };
+        let limits = Limits { flows: 50_000, flow_idle, ..Limits::default() };
         let setup = Setup { limits, sni, ..setup() };
         let listeners = setup.listeners.clone();
         let table = Table::new(Arc::clone(&fleet), 0, None);

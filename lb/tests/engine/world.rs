@@ -146,7 +146,7 @@ pub(crate) fn beginning() -> Instant {
 
 pub(crate) fn setup() -> Setup {
     Setup {
-        limits: Limits { flows: 1000, flow_idle: secs(60) },
+        limits: Limits { flows: 1000, ..Limits::default() },
         sni: true,
         listeners: LISTENERS.iter().map(|text| kit::address(text)).collect(),
         seed: *b"a seed for tests",
@@ -171,7 +171,7 @@ impl Lb {
 
     /// With room for so many flows.
     pub(crate) fn with_room(fleet: &FleetText, flows: usize) -> Self {
-        let limits = Limits { flows, flow_idle: secs(60) };
+        let limits = Limits { flows, ..Limits::default() };
         Self::with(fleet, Setup { limits, ..setup() })
     }
 
@@ -216,7 +216,8 @@ impl Lb {
             }
             Err(_) => expected.received(Direction::Node, ClassLabel::Other, datagram.len()),
         }
-        self.step(&before, Some(verdict.into()), expected)
+        let client = tunnel::decode(datagram).ok().map(|(tuple, _)| tuple);
+        Step { client, ..self.step(&before, Some(verdict.into()), expected) }
     }
 
     /// Time passes, and what is due on the way is done when it is due.
@@ -238,13 +239,20 @@ impl Lb {
             released,
             moved: before.until(self.engine.counters()),
             expected: Moved::default(),
+            client: None,
         }
     }
 
     fn step(&mut self, before: &Moved, answer: Option<Answer>, expected: Moved) -> Step {
         let mut released = Vec::new();
         self.drain(&mut released);
-        Step { answer, released, moved: before.until(self.engine.counters()), expected }
+        Step {
+            answer,
+            released,
+            moved: before.until(self.engine.counters()),
+            expected,
+            client: None,
+        }
     }
 
     fn drain(&mut self, into: &mut Vec<Released>) {

@@ -103,7 +103,9 @@ impl Answer {
                         address == destination.address
                     })
             }
-            (Self::Return, Verdict::Return { listener: 0 }) | (Self::Hold, Verdict::Hold) => true,
+            (Self::Return, Verdict::Return { listener: 0, .. }) | (Self::Hold, Verdict::Hold) => {
+                true
+            }
             (Self::Drop(expected), Verdict::Drop(reason)) => expected == *reason,
             _ => false,
         }
@@ -152,7 +154,7 @@ impl World {
         let serving = Arc::new(Table::new(fleet("serving"), 1, None));
         let all_down = Arc::new(Table::new(fleet("down"), 2, Some(&serving)));
         let setup = Setup {
-            limits: Limits { flows, flow_idle: FLOW_IDLE },
+            limits: Limits { flows, flow_idle: FLOW_IDLE, ..Limits::default() },
             sni: true,
             listeners: vec![vip()],
             seed: [7; 16],
