@@ -266,10 +266,10 @@ impl Reference {
         let Ok((tuple, payload)) = tunnel::decode(datagram) else {
             return Answer::Drop(DropReason::Malformed);
         };
-        self.to_client(now, tuple, &place, payload)
+        self.hand_back(now, tuple, &place, payload)
     }
 
-    fn to_client(
+    fn hand_back(
         &mut self,
         now: Instant,
         tuple: FiveTuple,

@@ -79,7 +79,7 @@ impl Reference {
             (_, None) => Answer::Drop(DropReason::NoMapping),
             (Some(place), Some(mapping)) => {
                 let tuple = mapping.tuple;
-                self.to_client(now, tuple, &place, datagram)
+                self.hand_back(now, tuple, &place, datagram)
             }
         };
         self.count_return(answer)
