@@ -199,7 +199,7 @@ impl Engine {
             (None, _) => Verdict::Drop(DropReason::UnknownNode),
             (_, Err(_)) => Verdict::Drop(DropReason::Malformed),
             (Some(backend), Ok((tuple, payload))) => {
-                self.to_client(now, tuple, backend, class, payload)
+                self.hand_back(now, tuple, backend, class, payload)
             }
         };
         self.counters.decided(&verdict);
@@ -260,7 +260,7 @@ impl Engine {
     }
 
     /// A node's datagram, on its way to the client of that 5-tuple.
-    fn to_client(
+    fn hand_back(
         &mut self,
         now: Tick,
         tuple: FiveTuple,

@@ -8,6 +8,7 @@
 //! Where the table leaves something open, the answer is a rule with a name here: look for "Open:".
 
 mod memory;
+mod nat;
 mod places;
 mod quic;
 mod stun;
@@ -20,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control::fleet::{Fleet, State};
+use control::fleet::{Fleet, Forward, State};
 use wire::{
     Class, FiveTuple, classify,
     stun::{BINDING, Message, MessageClass},
@@ -29,6 +30,7 @@ use wire::{
 
 use crate::verdict::{DropReason, Route, Verdict};
 use memory::Memory;
+use nat::Mappings;
 use places::{Place, Places};
 use waiting::Waiting;
 
@@ -39,6 +41,7 @@ pub struct Reference {
     listeners: Vec<SocketAddr>,
     sni: bool,
     memory: Memory,
+    mappings: Mappings,
     waiting: Waiting,
     released: VecDeque<Released>,
     counts: Counts,
@@ -128,6 +131,7 @@ impl Reference {
             listeners,
             sni,
             memory: Memory::new(flow_idle),
+            mappings: Mappings::default(),
             waiting: Waiting::default(),
             released: VecDeque::new(),
             counts: Counts::default(),
@@ -192,10 +196,7 @@ impl Reference {
     pub fn from_node(&mut self, now: Instant, sender: SocketAddr, datagram: &[u8]) -> Answer {
         self.memory.forget_what_is_over(now);
         let answer = self.returned(now, sender, datagram);
-        if let Answer::Drop(reason) = answer {
-            *self.counts.drops.entry(reason.label()).or_default() += 1;
-        }
-        answer
+        self.count_return(answer)
     }
 
     /// The next held datagram that is to leave, in the order of arrival.
@@ -251,23 +252,40 @@ impl Reference {
 
     // The way back.
 
+    fn count_return(&mut self, answer: Answer) -> Answer {
+        if let Answer::Drop(reason) = answer {
+            *self.counts.drops.entry(reason.label()).or_default() += 1;
+        }
+        answer
+    }
+
     fn returned(&mut self, now: Instant, sender: SocketAddr, datagram: &[u8]) -> Answer {
-        let Some(place) = self.places.of_sender(sender) else {
+        let Some(place) = self.places.of_sender(sender, Forward::Tunnel) else {
             return Answer::Drop(DropReason::UnknownNode);
         };
         let Ok((tuple, payload)) = tunnel::decode(datagram) else {
             return Answer::Drop(DropReason::Malformed);
         };
+        self.hand_back(now, tuple, &place, payload)
+    }
+
+    fn hand_back(
+        &mut self,
+        now: Instant,
+        tuple: FiveTuple,
+        place: &Place,
+        payload: &[u8],
+    ) -> Answer {
         let Some(listener) = self.listener(tuple.vip()) else {
             return Answer::Drop(DropReason::UnknownVip);
         };
         if let Ok(message) = Message::parse(payload)
             && message.class() == MessageClass::Success
             && message.method() == BINDING
-            && self.memory.was_expected(tuple, message.transaction_id(), &place)
-            && self.places.find(&place).is_some_and(|(_, state)| state != State::Down)
+            && self.memory.was_expected(tuple, message.transaction_id(), place)
+            && self.places.find(place).is_some_and(|(_, state)| state != State::Down)
         {
-            self.bind(now, tuple, &place);
+            self.bind(now, tuple, place);
         }
         Answer::Return { listener, tuple }
     }

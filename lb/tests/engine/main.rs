@@ -5,6 +5,7 @@ mod agrees_with_reference;
 mod bounds;
 mod decision_table;
 mod hello;
+mod nat;
 mod node_states;
 mod return_path;
 mod silent;
