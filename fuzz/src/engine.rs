@@ -289,5 +289,14 @@ pub fn samples() -> Vec<Vec<u8>> {
     samples.push(Connection::v1(&[5; 8], b"").handshake(b"lost"));
     samples.push(Connection::v1(&[5; 8], b"").of_version(0x1a2a_3a4a, b"unknown"));
     samples.push(quic::short(&[5; 20], b"lost"));
+    // IDs that a server makes up, in what it sends and in what comes back.
+    for length in [3, 4, 8, 20] {
+        let id = &[0xea; 20][..length];
+        samples.push(Connection::v1(b"client", id).initial().ping().datagram());
+        samples.push(Connection::v2(b"client", id).retry(b"token"));
+        samples.push(Connection::v1(id, b"client").hello(&Hello::nameless().bytes()));
+        samples.push(Connection::v1(id, b"client").handshake(b"handshake"));
+        samples.push(quic::short(id, b"payload"));
+    }
     samples
 }

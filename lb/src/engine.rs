@@ -12,9 +12,11 @@
 mod flows;
 mod hold;
 mod nat;
+mod learned;
 mod quic;
 #[cfg(any(test, feature = "reference"))]
 pub mod reference;
+mod replies;
 mod secret;
 mod stun;
 
@@ -36,11 +38,15 @@ use crate::{
 };
 use flows::Flows;
 use hold::Holds;
+use learned::Learned;
 use quic::Connections;
+use replies::Replies;
 use secret::Secret;
 
 pub use flows::{FlowView, GUARD};
 pub use hold::{HELD_FOR, HELD_MAX, HELD_PER_PREFIX, Release};
+pub use learned::{LEARNED_IDLE, LEARNED_LEN_MIN, Lesson};
+pub use replies::REPLIES_PER_SECOND;
 
 /// How much of everything one engine keeps.
 #[derive(Clone, Copy, Debug)]
@@ -92,8 +98,10 @@ pub struct Engine {
     sni: bool,
     flows: Flows,
     connections: Connections,
+    learned: Learned,
     holds: Holds,
     nat: Nat,
+    replies: Replies,
 }
 
 /// Idle entries removed per datagram: expiry keeps up with any rate of arrival, and no datagram
@@ -123,13 +131,15 @@ impl Engine {
             connections: Connections::new(&limits, &secret),
             holds: Holds::new(secret.hasher(5)),
             nat,
+            learned: Learned::new(&limits, &secret),
+            replies: Replies::new(),
         };
         engine.apply(table);
         engine
     }
 
-    /// Replaces the fleet. Flows, hints and held datagrams stay; what points to a backend that is
-    /// gone finds nothing.
+    /// Replaces the fleet. Flows, hints, learned IDs and held datagrams stay; what points to a
+    /// backend that is gone finds nothing.
     pub fn apply(&mut self, table: Arc<Table>) {
         // The one place where the engine may allocate: so that no datagram does.
         self.nat.reserve(table.nat_addresses().iter().sum());
@@ -172,7 +182,7 @@ impl Engine {
         self.now = now;
         self.expire(now, EXPIRED_PER_DATAGRAM);
         let mut verdict = match class {
-            Class::Stun => self.stun_from_client(now, tuple, datagram).into(),
+            Class::Stun => self.stun_from_client(now, tuple, datagram),
             Class::Dtls | Class::Rtp | Class::Rtcp => self.by_flow(now, tuple).into(),
             Class::QuicLong => self.quic_long(now, tuple, datagram),
             Class::QuicShort => self.quic_short(now, tuple, datagram).into(),
@@ -183,6 +193,12 @@ impl Engine {
         }
         self.counters.decided(&verdict);
         verdict
+    }
+
+    /// The bytes of the last [`Verdict::Reply`]: never more than the datagram had that they answer.
+    #[must_use]
+    pub const fn reply(&self) -> &[u8] {
+        self.replies.latest()
     }
 
     /// Decides about a datagram that came to a tunnel socket from `sender`: it begins with a tunnel
@@ -206,6 +222,23 @@ impl Engine {
         verdict
     }
 
+    /// What a datagram teaches that a backend sends to the client of `tuple`, in whatever way it
+    /// came here: that a session is at that 5-tuple, or what the backend calls a connection.
+    fn seen_from_backend(
+        &mut self,
+        now: Tick,
+        tuple: &FiveTuple,
+        backend: BackendRef,
+        class: ClassLabel,
+        payload: &[u8],
+    ) {
+        match class {
+            ClassLabel::Stun => self.stun_from_node(now, tuple, backend, payload),
+            ClassLabel::QuicLong => self.quic_long_from_node(now, backend, payload),
+            _ => {}
+        }
+    }
+
     /// The next held datagram that is to leave now, in the order of arrival.
     pub fn poll_release(&mut self) -> Option<Release<'_>> {
         let mut release = self.holds.poll_release(&self.counters)?;
@@ -217,7 +250,7 @@ impl Engine {
     /// When [`Engine::handle_timeout`] must be called, if nothing else happens before.
     #[must_use]
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        [self.holds.due(), self.flows.due(), self.connections.due(), self.nat.due()]
+        [self.holds.due(), self.flows.due(), self.connections.due(), self.nat.due(), self.learned.due()]
             .into_iter()
             .flatten()
             .map(|(since, age)| self.clock.due(since, age, now))
@@ -242,6 +275,7 @@ impl Engine {
             (TableLabel::Choices, self.connections.choices_len()),
             (TableLabel::Holds, self.holds.len()),
             (TableLabel::Nat, self.nat.len()),
+            (TableLabel::Learned, self.learned.len()),
         ] {
             self.counters.entries(table).set(entries as u64);
         }
@@ -257,6 +291,8 @@ impl Engine {
         self.flows.expire(now, most);
         self.connections.expire(now, most);
         self.nat.expire(now, most);
+        self.learned.expire(now, most);
+        self.replies.expire(now);
     }
 
     /// A node's datagram, on its way to the client of that 5-tuple.
@@ -273,21 +309,6 @@ impl Engine {
         };
         self.seen_from_backend(now, &tuple, backend, class, payload);
         Verdict::Return { listener, tuple }
-    }
-
-    /// Learns from a payload that came from a backend for the client of that 5-tuple, in whichever way
-    /// it came.
-    fn seen_from_backend(
-        &mut self,
-        now: Tick,
-        tuple: &FiveTuple,
-        backend: BackendRef,
-        class: ClassLabel,
-        payload: &[u8],
-    ) {
-        if class == ClassLabel::Stun {
-            self.stun_from_node(now, tuple, backend, payload);
-        }
     }
 
     /// The listener a datagram to this address came in by: the exact one before a wildcard.

@@ -13,6 +13,7 @@ use wire::FiveTuple;
 
 use rows::Row;
 use script::{A, Answer, FOREIGN, HASHED, OPEN, VERIFIED, World, client, sends, to, vip};
+use script::{A, Answer, HASHED, OPEN, VERIFIED, World, a_answers, client, sends, to, vip};
 
 /// Clients that go through each row, one after another: more than the tables of its engine hold.
 const CLIENTS: u32 = 100;
@@ -49,6 +50,7 @@ fn all_rows_in_one_engine_allocate_nothing_from_the_first_datagram_on() {
         assert_eq!(world.play(&client(number), &steps), Ok(0), "{row}");
     }
     for table in [TableLabel::Flows, TableLabel::Choices, TableLabel::Hints, TableLabel::Nat] {
+    for table in [TableLabel::Flows, TableLabel::Choices, TableLabel::Hints, TableLabel::Learned] {
         assert!(world.engine.counters().entries(table).value() > 0, "{table:?} took no part");
     }
 }
@@ -104,6 +106,23 @@ fn held_hellos_that_make_room_for_others_take_no_allocation() {
         let port = 1_024 + u16::try_from(number).expect("small");
         FiveTuple::new(SocketAddr::from(([10, 9, 9, 9], port)), vip())
     });
+}
+
+#[test]
+fn learned_ids_that_make_room_for_others_take_no_allocation() {
+    let mut world = World::new(SMALL);
+    let clients = u32::try_from(2 * SMALL).expect("small");
+    for number in 0..clients {
+        // Of every length in turn, under one that no configuration has.
+        let mut id = [0xe0; 20];
+        id[..4].copy_from_slice(&(0xe000_0000 | number).to_be_bytes());
+        let id = &id[..4 + number as usize % 17];
+        let answer = a_answers(&Connection::v1(b"", id).handshake(b"payload"));
+        assert_eq!(world.play(&client(number), &[answer]), Ok(0), "ID {number}");
+    }
+    let counters = world.engine.counters();
+    assert_eq!(counters.evictions(TableLabel::Learned).value(), SMALL as u64);
+    assert_eq!(counters.entries(TableLabel::Learned).value(), SMALL as u64);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `onevip lb` with a hand-written fleet and two nodes that speak only the tunnel header.
 
 mod nat;
+mod down;
+mod learned;
 mod operation;
 mod probes;
 mod world;

@@ -7,6 +7,7 @@
 //!
 //! Where the table leaves something open, the answer is a rule with a name here: look for "Open:".
 
+mod learned;
 mod memory;
 mod nat;
 mod places;
@@ -44,6 +45,8 @@ pub struct Reference {
     mappings: Mappings,
     waiting: Waiting,
     released: VecDeque<Released>,
+    /// When the answers of the current second were made.
+    replies: Vec<Instant>,
     counts: Counts,
 }
 
@@ -64,6 +67,8 @@ pub enum Answer {
         /// Which one, and from which of the VIP's addresses.
         tuple: FiveTuple,
     },
+    /// Answered here.
+    Reply,
     /// Later.
     Hold,
     /// Nowhere.
@@ -75,6 +80,7 @@ impl From<Verdict> for Answer {
         match verdict {
             Verdict::Forward(to) => Self::Forward { address: to.address, by: to.by },
             Verdict::Return { listener, tuple } => Self::Return { listener, tuple },
+            Verdict::Reply => Self::Reply,
             Verdict::Hold => Self::Hold,
             Verdict::Drop(reason) => Self::Drop(reason),
         }
@@ -134,6 +140,7 @@ impl Reference {
             mappings: Mappings::default(),
             waiting: Waiting::default(),
             released: VecDeque::new(),
+            replies: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -176,7 +183,10 @@ impl Reference {
     pub fn from_client(&mut self, now: Instant, tuple: FiveTuple, datagram: &[u8]) -> Answer {
         self.memory.forget_what_is_over(now);
         let decision = match classify(datagram) {
-            Class::Stun => self.stun(now, tuple, datagram),
+            Class::Stun => match self.stun(now, tuple, datagram) {
+                Some(decision) => decision,
+                None => return Answer::Reply,
+            },
             Class::Dtls | Class::Rtp | Class::Rtcp => self.flow(now, tuple),
             Class::QuicLong => match self.quic_long(now, tuple, datagram) {
                 Some(decision) => decision,
@@ -279,6 +289,9 @@ impl Reference {
         let Some(listener) = self.listener(tuple.vip()) else {
             return Answer::Drop(DropReason::UnknownVip);
         };
+        if classify(payload) == Class::QuicLong {
+            self.learn(now, &place, payload);
+        }
         if let Ok(message) = Message::parse(payload)
             && message.class() == MessageClass::Success
             && message.method() == BINDING

@@ -171,12 +171,15 @@ fn op() -> impl Strategy<Value = Op> {
         10 => from(datagrams::hellos()),
         8 => from(datagrams::first_flights()),
         5 => from(datagrams::identified()),
+        8 => from(datagrams::taught()),
         9 => (sender(), tuple(), select(datagrams::answers()))
             .prop_map(|(sender, tuple, sample)| Op::Node(sender, tuple, sample)),
         9 => (prop_oneof![2 => Just(1), 2 => 3..7_usize, 1 => 0..senders().len()], 0..3_u16)
             .prop_flat_map(|(sender, port)| {
                 select(datagrams::answers()).prop_map(move |sample| Op::Port(sender, port, sample))
             }),
+        7 => (sender(), tuple(), select(datagrams::lessons()))
+            .prop_map(|(sender, tuple, sample)| Op::Node(sender, tuple, sample)),
         6 => milliseconds.prop_map(Op::Wait),
         2 => (0..4_usize, select(&STATES[..])).prop_map(|(node, state)| Op::State(node, state)),
         1 => (0..4_usize, any::<bool>()).prop_map(|(session, on)| Op::Session(session, on)),

@@ -71,7 +71,10 @@ pub(super) fn ice() -> Vec<Row> {
         ),
         (
             "a check for a node that is down",
-            vec![sends(&verified(DOWN), dropped(DropReason::NodeDown))],
+            vec![
+                sends(&verified(DOWN), Answer::Reply),
+                sends(&unverified(DOWN), dropped(DropReason::NodeDown)),
+            ],
         ),
         ("broken STUN", vec![sends(&broken, dropped(DropReason::Malformed))]),
         ("media and other STUN without a flow", followed(vec![], dropped(DropReason::NoFlow))),
@@ -143,6 +146,26 @@ pub(super) fn quic() -> Vec<Row> {
         (
             "a Handshake by hint",
             vec![hinting(), sends(&stranger.handshake(b"payload"), to(A, Route::Flow))],
+        ),
+        (
+            "IDs that a node makes up, of three lengths",
+            vec![
+                a_answers(&Connection::v1(b"s", &[0xe6; 4]).retry(b"token")),
+                a_answers(&Connection::v1(b"s", &[0xe7; 8]).handshake(b"payload")),
+                a_answers(&Connection::v1(b"s", &[0xe8; 20]).of_version(0x1a2a_3a4a, b"payload")),
+                sends(&short(&[0xe6; 20]), to(A, Route::Learned)),
+                sends(&short(&[0xe7; 20]), to(A, Route::Learned)),
+                sends(&short(&[0xe8; 20]), to(A, Route::Learned)),
+                sends(&short(&[0xe9; 20]), to(A, Route::Flow)),
+                sends(
+                    &Connection::v1(&[0xe7; 8], b"s").handshake(b"payload"),
+                    to(A, Route::Learned),
+                ),
+                sends(
+                    &Connection::v1(&[0xe7; 8], b"s").initial().ping().datagram(),
+                    to(A, Route::Learned),
+                ),
+            ],
         ),
         ("a Retry by hint", vec![hinting(), sends(&stranger.retry(b"token"), to(A, Route::Flow))]),
         (

@@ -87,6 +87,7 @@ pub(super) enum Answer {
     /// To a node, or, by hash, to any that serves.
     Forward(Option<SocketAddr>, Route),
     Return,
+    Reply,
     Hold,
     Drop(DropReason),
 }
@@ -110,6 +111,9 @@ impl Answer {
             (Self::Return, Verdict::Return { listener: 0, .. }) | (Self::Hold, Verdict::Hold) => {
                 true
             }
+            (Self::Return, Verdict::Return { listener: 0 })
+            | (Self::Reply, Verdict::Reply)
+            | (Self::Hold, Verdict::Hold) => true,
             (Self::Drop(expected), Verdict::Drop(reason)) => expected == *reason,
             _ => false,
         }
