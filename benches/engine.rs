@@ -2,12 +2,7 @@
 //! at nothing but the client's address: one look-up in a hash map of the same size.
 
 use std::{
-    collections::HashMap,
-    hint::black_box,
-    net::SocketAddr,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
+    collections::HashMap, hint::black_box, net::SocketAddr, path::Path, sync::Arc, time::Instant,
 };
 
 use control::fleet::Fleet;
@@ -57,7 +52,7 @@ fn client(number: u32) -> FiveTuple {
 fn engine(sni: bool) -> Engine {
     let table = Arc::new(Table::new(fleet(10), 1, None));
     let setup = Setup {
-        limits: Limits { flows: 65_536, flow_idle: Duration::from_secs(60) },
+        limits: Limits { flows: 65_536, ..Limits::default() },
         sni,
         listeners: vec![vip()],
         seed: [7; 16],

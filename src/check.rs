@@ -134,6 +134,10 @@ fn lb(file: &Path) -> Result<Report, Error> {
             config.limits.flow_idle,
             if config.quic.sni { "read ClientHellos" } else { "not read ClientHellos" },
         ),
+        format!(
+            "nat nodes would see at most {} ports of each IP version, for at most {} mappings",
+            config.limits.nat_ports, config.limits.nat_mappings
+        ),
         format!("health and metrics would be at http://{}", config.admin.listen),
     ];
     match beginning {

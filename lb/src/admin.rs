@@ -141,6 +141,8 @@ fn render(lb: &LoadBalancer) -> String {
         TableLabel::ALL,
         |&&table| (table.label(), entries(table)),
     );
+    out.gauge("onevip_lb_nat_ports", "Sockets that datagrams for nat nodes leave from.")
+        .sample(&[], sum(&|counters| counters.nat_ports()));
     out.gauge("onevip_lb_fleet_revision", "The fleet's revision that all workers decide by.")
         .sample(&[], lb.revision());
     let table = lb.table();

@@ -2,15 +2,16 @@
 //! afterwards, and at the bound the entry that was used longest ago makes room.
 //!
 //! ```text
-//! index    [ tag|slot ][ - ][ tag|slot ][ tag|slot ] …     twice the capacity, linear probing
+//! index    finds slots by hash, see `Index`
 //!               │                 │
 //! slots    [ key value at newer older ][ … ]               filled in order, then reused
 //!
 //! newest ── older ──► … ── older ──► oldest                 by last use, to a quarter of a second
 //! ```
 //!
-//! Keys are chosen by peers, so the hash is keyed at random per map. Deleting shifts the run behind
-//! it back, so there are no tombstones and look-ups stay short however long the map lives.
+//! Keys are chosen by peers, so the hash is keyed at random per map.
+
+mod index;
 
 use std::hash::Hash;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use ahash::RandomState;
 
 use crate::clock::Tick;
+pub(crate) use index::Index;
 
 /// Marks the end of a list, and "no slot".
 const NONE: u32 = u32::MAX;
@@ -28,9 +30,7 @@ pub(crate) const CAPACITY_MAX: usize = 1 << 28;
 pub(crate) struct BoundedMap<K, V> {
     slots: Vec<Slot<K, V>>,
     capacity: usize,
-    /// High half: the key's hash. Low half: slot + 1. Zero: free.
-    index: Vec<u64>,
-    mask: usize,
+    index: Index,
     hasher: RandomState,
     len: usize,
     newest: u32,
@@ -63,12 +63,10 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
     /// reserved now and becomes resident as it is used.
     pub(crate) fn new(capacity: usize, hasher: RandomState) -> Self {
         let capacity = capacity.clamp(1, CAPACITY_MAX);
-        let buckets = (capacity * 2).next_power_of_two();
         Self {
             slots: Vec::with_capacity(capacity),
             capacity,
-            index: vec![0; buckets],
-            mask: buckets - 1,
+            index: Index::new(capacity),
             hasher,
             len: 0,
             newest: NONE,
@@ -83,14 +81,14 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
 
     /// Looks a key up without using it; tells when it was used.
     pub(crate) fn peek(&self, key: &K) -> Option<(&V, Tick)> {
-        let (_, slot) = self.find(key)?;
+        let slot = self.find(key)?;
         let entry = &self.slots[slot as usize];
         Some((&entry.value, entry.at))
     }
 
     /// Looks a key up and notes that it was used.
     pub(crate) fn get(&mut self, key: &K, now: Tick) -> Option<&mut V> {
-        let (_, slot) = self.find(key)?;
+        let slot = self.find(key)?;
         self.touch(slot, now);
         Some(&mut self.slots[slot as usize].value)
     }
@@ -98,7 +96,7 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
     /// [`BoundedMap::get`], but an entry that was not used for `idle` counts as gone, whether or not
     /// [`BoundedMap::expire`] has come by yet.
     pub(crate) fn get_fresh(&mut self, key: &K, now: Tick, idle: Duration) -> Option<&mut V> {
-        let (_, slot) = self.find(key)?;
+        let slot = self.find(key)?;
         if self.slots[slot as usize].at.age(now) >= idle {
             self.remove_slot(slot);
             return None;
@@ -119,13 +117,13 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
         }
         let slot = self.occupy(Slot { key, value, at: now, newer: NONE, older: NONE });
         self.link_newest(slot);
-        self.index_slot(slot);
+        self.index.insert(self.hash(&key), slot);
         self.len += 1;
         if evicting { Inserted::Evicting } else { Inserted::Added }
     }
 
     pub(crate) fn remove(&mut self, key: &K) {
-        if let Some((_, slot)) = self.find(key) {
+        if let Some(slot) = self.find(key) {
             self.remove_slot(slot);
         }
     }
@@ -161,59 +159,13 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
         })
     }
 
-    // Index: linear probing over (hash, slot) words.
-
     #[expect(clippy::cast_possible_truncation, reason = "the low half of the hash is meant")]
     fn hash(&self, key: &K) -> u32 {
         self.hasher.hash_one(key) as u32
     }
 
-    /// The key's bucket and slot.
-    #[expect(clippy::cast_possible_truncation, reason = "words are taken apart into halves")]
-    fn find(&self, key: &K) -> Option<(usize, u32)> {
-        let hash = self.hash(key);
-        let mut bucket = hash as usize & self.mask;
-        loop {
-            let word = self.index[bucket];
-            if word == 0 {
-                return None;
-            }
-            let slot = word as u32 - 1;
-            if (word >> 32) as u32 == hash && self.slots[slot as usize].key == *key {
-                return Some((bucket, slot));
-            }
-            bucket = (bucket + 1) & self.mask;
-        }
-    }
-
-    fn index_slot(&mut self, slot: u32) {
-        let hash = self.hash(&self.slots[slot as usize].key);
-        let mut bucket = hash as usize & self.mask;
-        // Half of the buckets are free, so one is found.
-        while self.index[bucket] != 0 {
-            bucket = (bucket + 1) & self.mask;
-        }
-        self.index[bucket] = u64::from(hash) << 32 | u64::from(slot + 1);
-    }
-
-    /// Empties a bucket and moves back whatever had been pushed past it.
-    fn clear_bucket(&mut self, mut hole: usize) {
-        let mut bucket = hole;
-        loop {
-            bucket = (bucket + 1) & self.mask;
-            let word = self.index[bucket];
-            if word == 0 {
-                break;
-            }
-            let home = (word >> 32) as usize & self.mask;
-            let displacement = bucket.wrapping_sub(home) & self.mask;
-            let distance = bucket.wrapping_sub(hole) & self.mask;
-            if displacement >= distance {
-                self.index[hole] = word;
-                hole = bucket;
-            }
-        }
-        self.index[hole] = 0;
+    fn find(&self, key: &K) -> Option<u32> {
+        self.index.find(self.hash(key), |slot| self.slots[slot as usize].key == *key)
     }
 
     // Slots and their list.
@@ -232,9 +184,7 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
     }
 
     fn remove_slot(&mut self, slot: u32) {
-        if let Some((bucket, _)) = self.find(&self.slots[slot as usize].key) {
-            self.clear_bucket(bucket);
-        }
+        self.index.remove(self.hash(&self.slots[slot as usize].key), slot);
         self.unlink(slot);
         self.slots[slot as usize].older = self.free;
         self.free = slot;

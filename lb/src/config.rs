@@ -15,10 +15,17 @@ use control::{
 };
 use serde::Deserialize;
 
-use crate::{clock::AGE_MAX, engine::GUARD};
+use crate::{
+    clock::AGE_MAX,
+    engine::{self, GUARD},
+    nat,
+};
 
 /// Most flows in one process: each takes about 100 bytes, reserved at the start.
 const FLOWS_MAX: usize = 100_000_000;
+
+/// Most mappings in one process: each takes about 150 bytes, reserved at the start.
+const NAT_MAPPINGS_MAX: usize = 100_000_000;
 
 /// Most workers.
 const WORKERS_MAX: usize = 1024;
@@ -151,6 +158,10 @@ pub struct Limits {
     /// How long a flow lives without a datagram from its client.
     #[serde(deserialize_with = "duration")]
     pub flow_idle: Duration,
+    /// Ports that stand for clients at `nat` nodes, in the whole process and for each IP version.
+    pub nat_ports: usize,
+    /// Clients at `nat` nodes in the whole process, each counted once for each node's address.
+    pub nat_mappings: usize,
 }
 
 /// `[admin]`
@@ -245,7 +256,9 @@ impl Default for Quic {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flows: 1_000_000, flow_idle: Duration::from_secs(60) }
+        let engine::Limits { flows, flow_idle, nat_mappings, nat_ports } =
+            engine::Limits::default();
+        Self { flows, flow_idle, nat_ports, nat_mappings }
     }
 }
 
@@ -321,6 +334,12 @@ impl Config {
         }
         if !(1..=FLOWS_MAX).contains(&self.limits.flows) {
             return wrong("limits.flows", format!("must be 1 to {FLOWS_MAX}"));
+        }
+        if !(1..=nat::PORTS_MAX).contains(&self.limits.nat_ports) {
+            return wrong("limits.nat_ports", format!("must be 1 to {}", nat::PORTS_MAX));
+        }
+        if !(1..=NAT_MAPPINGS_MAX).contains(&self.limits.nat_mappings) {
+            return wrong("limits.nat_mappings", format!("must be 1 to {NAT_MAPPINGS_MAX}"));
         }
         if self.io.workers > WORKERS_MAX {
             return wrong("io.workers", format!("must be at most {WORKERS_MAX}"));

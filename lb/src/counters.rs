@@ -34,7 +34,7 @@ labels! {
     Direction {
         /// From a client, to one of the VIP's addresses.
         Client = "client",
-        /// From a node, to a tunnel socket.
+        /// From a node, to a tunnel socket or a `nat` port.
         Node = "node",
     }
 }
@@ -97,6 +97,8 @@ labels! {
         Checks = "checks",
         /// Incomplete ClientHellos.
         Holds = "holds",
+        /// Clients at `nat` nodes, and the ports that stand for them.
+        Nat = "nat",
         /// Connection IDs that nodes made up themselves.
         Learned = "learned",
     }
@@ -114,6 +116,7 @@ pub struct Counters {
     entries: [Counter; TableLabel::ALL.len()],
     flow_moves: Counter,
     fleet_revision: Counter,
+    nat_ports: Counter,
 }
 
 impl Counters {
@@ -169,6 +172,12 @@ impl Counters {
     #[must_use]
     pub const fn fleet_revision(&self) -> &Counter {
         &self.fleet_revision
+    }
+
+    /// `nat` ports that are open.
+    #[must_use]
+    pub const fn nat_ports(&self) -> &Counter {
+        &self.nat_ports
     }
 
     pub(crate) fn received(&self, direction: Direction, class: ClassLabel, bytes: usize) {

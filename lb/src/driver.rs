@@ -13,11 +13,14 @@
 
 mod address;
 mod batch;
+mod descriptors;
 mod lessons;
+mod ports;
 mod send;
 mod socket;
 mod worker;
 
+pub(crate) use descriptors::allow as allow_descriptors;
 pub(crate) use lessons::between;
 pub use socket::SocketError;
 pub(crate) use socket::{open_listener, open_tunnels, reserve};

@@ -1,8 +1,8 @@
 //! The decision: a datagram and the time in, a verdict out. No I/O, no clock, no allocation, no
 //! lock, no log, no panic.
 //!
-//! A driver calls [`Engine::from_client`] and [`Engine::from_node`] with what it received, and
-//! before it acts on a verdict it drains [`Engine::poll_release`]: a datagram may complete a
+//! A driver calls [`Engine::from_client`], [`Engine::from_node`] and [`Engine::from_nat`] with what it
+//! received, and before it acts on a verdict it drains [`Engine::poll_release`]: a datagram may complete a
 //! ClientHello for which earlier ones wait, and those go first. When [`Engine::poll_timeout`] is
 //! reached it calls [`Engine::handle_timeout`], and drains again. Where a process has several engines,
 //! it passes on what [`Engine::poll_lesson`] of one says to [`Engine::learn`] of the others.
@@ -13,6 +13,7 @@
 mod flows;
 mod hold;
 mod learned;
+mod nat;
 mod quic;
 #[cfg(any(test, feature = "reference"))]
 pub mod reference;
@@ -26,12 +27,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control::fleet::State;
+use control::fleet::{Forward, State};
 use wire::{Class, FiveTuple, classify, tunnel};
 
 use crate::{
     clock::{Clock, Tick},
     counters::{ClassLabel, Counters, Direction, TableLabel},
+    nat::Nat,
     table::{BackendRef, Table},
     verdict::{Decision, Destination, DropReason, Route, Verdict},
 };
@@ -54,6 +56,23 @@ pub struct Limits {
     pub flows: usize,
     /// How long a flow lives without a datagram from its client.
     pub flow_idle: Duration,
+    /// Mappings of clients to `nat` nodes in this engine. Each lives as long as a flow does, but at
+    /// least [`NAT_IDLE_MIN`](crate::NAT_IDLE_MIN).
+    pub nat_mappings: usize,
+    /// Ports of this engine that stand for clients at `nat` nodes, in each IP version; at most 65,536.
+    pub nat_ports: usize,
+}
+
+impl Default for Limits {
+    /// Those of a configuration that says nothing, with one worker.
+    fn default() -> Self {
+        Self {
+            flows: 1_000_000,
+            flow_idle: Duration::from_secs(60),
+            nat_mappings: 100_000,
+            nat_ports: 1024,
+        }
+    }
 }
 
 /// What an engine is made for.
@@ -73,6 +92,8 @@ pub struct Setup {
 pub struct Engine {
     table: Arc<Table>,
     clock: Clock,
+    /// The time of what came last, for what is released by it.
+    now: Tick,
     counters: Arc<Counters>,
     listeners: Vec<SocketAddr>,
     sni: bool,
@@ -80,6 +101,7 @@ pub struct Engine {
     connections: Connections,
     learned: Learned,
     holds: Holds,
+    nat: Nat,
     replies: Replies,
 }
 
@@ -95,23 +117,33 @@ impl Engine {
     #[must_use]
     pub fn new(table: Arc<Table>, setup: Setup, now: Instant) -> Self {
         let secret = Secret::new(setup.seed);
-        Self {
-            table,
-            clock: Clock::starting_at(now),
+        let clock = Clock::starting_at(now);
+        let limits = setup.limits;
+        let (ports, idle) = (limits.nat_ports, limits.flow_idle);
+        let nat = Nat::new(limits.nat_mappings, ports, idle, &|table| secret.hasher(16 + table));
+        let mut engine = Self {
+            table: table.clone(),
+            clock,
+            now: clock.tick(now),
             counters: Arc::default(),
             listeners: setup.listeners,
             sni: setup.sni,
-            flows: Flows::new(&setup.limits, &secret),
-            connections: Connections::new(&setup.limits, &secret),
-            learned: Learned::new(&setup.limits, &secret),
+            flows: Flows::new(&limits, &secret),
+            connections: Connections::new(&limits, &secret),
             holds: Holds::new(secret.hasher(5)),
+            nat,
+            learned: Learned::new(&limits, &secret),
             replies: Replies::new(),
-        }
+        };
+        engine.apply(table);
+        engine
     }
 
     /// Replaces the fleet. Flows, hints, learned IDs and held datagrams stay; what points to a
     /// backend that is gone finds nothing.
     pub fn apply(&mut self, table: Arc<Table>) {
+        // The one place where the engine may allocate: so that no datagram does.
+        self.nat.reserve(table.nat_addresses().iter().sum());
         self.table = table;
     }
 
@@ -123,6 +155,7 @@ impl Engine {
     /// How long a flow lives without a datagram from its client, from now on.
     pub fn set_flow_idle(&mut self, idle: Duration) {
         self.flows.set_idle(idle);
+        self.nat.set_idle(idle);
     }
 
     /// The fleet in use.
@@ -147,14 +180,18 @@ impl Engine {
         let class = classify(datagram);
         self.counters.received(Direction::Client, class.into(), datagram.len());
         let now = self.clock.tick(now);
+        self.now = now;
         self.expire(now, EXPIRED_PER_DATAGRAM);
-        let verdict = match class {
+        let mut verdict = match class {
             Class::Stun => self.stun_from_client(now, tuple, datagram),
             Class::Dtls | Class::Rtp | Class::Rtcp => self.by_flow(now, tuple).into(),
             Class::QuicLong => self.quic_long(now, tuple, datagram),
             Class::QuicShort => self.quic_short(now, tuple, datagram).into(),
             Class::Zrtp | Class::Unassigned => Verdict::Drop(DropReason::Unclassified),
         };
+        if let Verdict::Forward(destination) = &mut verdict {
+            nat::settle_port(&self.table, &mut self.nat, &self.counters, now, tuple, destination);
+        }
         self.counters.decided(&verdict);
         verdict
     }
@@ -175,16 +212,12 @@ impl Engine {
         };
         self.counters.received(Direction::Node, class, bytes);
         let now = self.clock.tick(now);
-        let verdict = match (self.table.sender(sender), parts) {
+        let verdict = match (self.table.sender(sender, Forward::Tunnel), parts) {
             (None, _) => Verdict::Drop(DropReason::UnknownNode),
             (_, Err(_)) => Verdict::Drop(DropReason::Malformed),
-            (Some(backend), Ok((tuple, payload))) => match self.listener(tuple.vip()) {
-                None => Verdict::Drop(DropReason::UnknownVip),
-                Some(listener) => {
-                    self.seen_from_backend(now, &tuple, backend, class, payload);
-                    Verdict::Return { listener }
-                }
-            },
+            (Some(backend), Ok((tuple, payload))) => {
+                self.hand_back(now, tuple, backend, class, payload)
+            }
         };
         self.counters.decided(&verdict);
         verdict
@@ -212,22 +245,32 @@ impl Engine {
 
     /// The next held datagram that is to leave now, in the order of arrival.
     pub fn poll_release(&mut self) -> Option<Release<'_>> {
-        self.holds.poll_release(&self.counters)
+        let mut release = self.holds.poll_release(&self.counters)?;
+        let Release { tuple, destination, .. } = &mut release;
+        nat::settle_port(&self.table, &mut self.nat, &self.counters, self.now, tuple, destination);
+        Some(release)
     }
 
     /// When [`Engine::handle_timeout`] must be called, if nothing else happens before.
     #[must_use]
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        [self.holds.due(), self.flows.due(), self.connections.due(), self.learned.due()]
-            .into_iter()
-            .flatten()
-            .map(|(since, age)| self.clock.due(since, age, now))
-            .min()
+        [
+            self.holds.due(),
+            self.flows.due(),
+            self.connections.due(),
+            self.nat.due(),
+            self.learned.due(),
+        ]
+        .into_iter()
+        .flatten()
+        .map(|(since, age)| self.clock.due(since, age, now))
+        .min()
     }
 
     /// Lets go of what has waited or lain idle for too long.
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.clock.tick(now);
+        self.now = now;
         self.flush_holds(now);
         self.expire(now, EXPIRED_PER_TIMEOUT);
     }
@@ -241,6 +284,7 @@ impl Engine {
             (TableLabel::Hints, self.connections.hints_len()),
             (TableLabel::Choices, self.connections.choices_len()),
             (TableLabel::Holds, self.holds.len()),
+            (TableLabel::Nat, self.nat.len()),
             (TableLabel::Learned, self.learned.len()),
         ] {
             self.counters.entries(table).set(entries as u64);
@@ -256,8 +300,25 @@ impl Engine {
     fn expire(&mut self, now: Tick, most: usize) {
         self.flows.expire(now, most);
         self.connections.expire(now, most);
+        self.nat.expire(now, most);
         self.learned.expire(now, most);
         self.replies.expire(now);
+    }
+
+    /// A node's datagram, on its way to the client of that 5-tuple.
+    fn hand_back(
+        &mut self,
+        now: Tick,
+        tuple: FiveTuple,
+        backend: BackendRef,
+        class: ClassLabel,
+        payload: &[u8],
+    ) -> Verdict {
+        let Some(listener) = self.listener(tuple.vip()) else {
+            return Verdict::Drop(DropReason::UnknownVip);
+        };
+        self.seen_from_backend(now, &tuple, backend, class, payload);
+        Verdict::Return { listener, tuple }
     }
 
     /// The listener a datagram to this address came in by: the exact one before a wildcard.
@@ -283,9 +344,7 @@ impl Engine {
         let found = self.table.backend(backend).ok_or(gone)?;
         match found.state {
             State::Down => Err(DropReason::NodeDown),
-            State::Serving | State::Draining => {
-                Ok(Destination { backend, address: found.address, by })
-            }
+            State::Serving | State::Draining => Ok(Destination::new(backend, found, by)),
         }
     }
 }

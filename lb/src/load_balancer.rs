@@ -16,6 +16,12 @@ use crate::{
     table::Table,
 };
 
+/// Files of one worker besides its listeners and ports: two tunnels, two pipes' ends, an epoll.
+const FILES_OF_WORKER: usize = 5;
+
+/// Files of the process besides: its logs, its signals, its timers, and who asks for metrics.
+const FILES_OF_PROCESS: usize = 64;
+
 /// A running LB: its workers, and the fleet they decide by. Stops when it is dropped.
 pub struct LoadBalancer {
     workers: Vec<Handle>,
@@ -49,12 +55,6 @@ pub enum StartError {
 /// A fleet that this LB cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsupported {
-    /// `nat` forwarding.
-    #[error("node {node} has forward = \"nat\", which is not available in this version")]
-    Nat {
-        /// The node's name.
-        node: String,
-    },
     /// The tunnel sockets speak one IP version, and the node or a session of it another.
     #[error(
         "node {node} has address {address}, which cannot be reached from io.tunnel = \"{tunnel}\""
@@ -67,6 +67,18 @@ pub enum Unsupported {
         /// The tunnel address.
         tunnel: SocketAddr,
     },
+    /// There are `nat` nodes, and more ports for them than the process may have files open.
+    #[error(
+        "limits.nat_ports = {ports} needs up to {needed} open files, and the system allows {allowed}"
+    )]
+    Ports {
+        /// The ports of each IP version.
+        ports: usize,
+        /// All files of the process.
+        needed: u64,
+        /// What it may have: the hard limit of `RLIMIT_NOFILE`.
+        allowed: u64,
+    },
     /// No node at all, while there is a fleet that works.
     #[error("the fleet has no node")]
     Empty,
@@ -78,11 +90,6 @@ pub enum Unsupported {
 /// The first thing that is not supported.
 pub fn supported(config: &Config, fleet: &Fleet) -> Result<(), Unsupported> {
     let tunnel = config.io.tunnel;
-    for node in &fleet.nodes {
-        if node.forward == Forward::Nat {
-            return Err(Unsupported::Nat { node: node.id.to_string() });
-        }
-    }
     if tunnel.ip().is_unspecified() {
         return Ok(());
     }
@@ -90,6 +97,24 @@ pub fn supported(config: &Config, fleet: &Fleet) -> Result<(), Unsupported> {
         Some((node, address)) => Err(Unsupported::OtherIpVersion { node, address, tunnel }),
         None => Ok(()),
     }
+}
+
+/// Sees to it that there may be as many sockets as `nat` nodes can need.
+fn allow_ports(config: &Config, fleet: &Fleet) -> Result<(), Unsupported> {
+    if fleet.nodes.iter().all(|node| node.forward == Forward::Tunnel) {
+        return Ok(());
+    }
+    let workers = config.workers();
+    let versions = if config.io.tunnel.ip().is_unspecified() { 2 } else { 1 };
+    let ports = (config.limits.nat_ports / workers).max(1) * workers * versions;
+    let of_workers = workers * (config.listen.udp.len() + FILES_OF_WORKER);
+    let probes = if config.fleet.probe == Some(true) { fleet.nodes.len() } else { 0 };
+    let needed = (ports + of_workers + probes + FILES_OF_PROCESS) as u64;
+    driver::allow_descriptors(needed).map_err(|allowed| Unsupported::Ports {
+        ports: config.limits.nat_ports,
+        needed,
+        allowed,
+    })
 }
 
 /// Every address that datagrams may go to, with its node's name.
@@ -109,6 +134,7 @@ impl LoadBalancer {
     /// [`StartError`]; nothing is left running then.
     pub fn start(config: &Config, fleet: Fleet) -> Result<Self, StartError> {
         supported(config, &fleet)?;
+        allow_ports(config, &fleet)?;
         let table = Arc::new(Table::new(Arc::new(fleet), 1, None));
         let listeners = config
             .listen
@@ -126,6 +152,8 @@ impl LoadBalancer {
                     limits: Limits {
                         flows: (config.limits.flows / count).max(1),
                         flow_idle: config.limits.flow_idle,
+                        nat_mappings: (config.limits.nat_mappings / count).max(1),
+                        nat_ports: (config.limits.nat_ports / count).max(1),
                     },
                     sni: config.quic.sni,
                     listeners: listeners.clone(),
@@ -151,6 +179,7 @@ impl LoadBalancer {
     /// [`Unsupported`]; then the fleet in use stays.
     pub fn apply(&self, config: &Config, fleet: Fleet) -> Result<u64, Unsupported> {
         supported(config, &fleet)?;
+        allow_ports(config, &fleet)?;
         let mut tables = self.tables();
         if fleet.nodes.is_empty() && !tables.current.fleet().nodes.is_empty() {
             return Err(Unsupported::Empty);

@@ -184,6 +184,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("io.tunnel", old.io.tunnel != new.io.tunnel),
         ("io.batch_window", old.io.batch_window != new.io.batch_window),
         ("limits.flows", old.limits.flows != new.limits.flows),
+        ("limits.nat_ports", old.limits.nat_ports != new.limits.nat_ports),
+        ("limits.nat_mappings", old.limits.nat_mappings != new.limits.nat_mappings),
         ("admin.listen", old.admin.listen != new.admin.listen),
     ];
     changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()

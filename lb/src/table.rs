@@ -7,7 +7,7 @@ use std::{
 };
 
 use ahash::RandomState;
-use control::fleet::{Fleet, NodeId, State};
+use control::fleet::{Fleet, Forward, NodeId, State};
 use wire::{
     carrier::{self, IceKey},
     maglev::{self, HashKey},
@@ -26,6 +26,8 @@ pub struct Table {
     /// By the SFU's ufrag; few share one, so they are searched in order.
     sessions: HashMap<Box<[u8]>, Vec<SessionEntry>, RandomState>,
     quic: Ring,
+    /// Addresses that are reached by `nat`: of IPv4, and of IPv6.
+    nat_addresses: [usize; 2],
     /// Nodes that do not answer this LB's probes.
     silent: BTreeSet<NodeId>,
 }
@@ -45,6 +47,8 @@ pub struct Backend {
     pub address: SocketAddr,
     /// The node's state.
     pub state: State,
+    /// How its datagrams get there.
+    pub forward: Forward,
     /// Index of the node in the fleet.
     pub node: usize,
 }
@@ -133,6 +137,7 @@ impl Table {
         }
         let quic = Ring::new(fleet.hash_key, &candidates, previous.map(|table| &table.quic));
         let configs = fleet.configs();
+        let nat_addresses = backends.nat_addresses();
         Self {
             revision,
             fleet,
@@ -142,6 +147,7 @@ impl Table {
             by_address,
             sessions,
             quic,
+            nat_addresses,
             silent,
         }
     }
@@ -224,9 +230,16 @@ impl Table {
         self.quic.members.get(usize::from(member)).copied()
     }
 
-    /// The backend that sends from an address.
-    pub(crate) fn sender(&self, address: SocketAddr) -> Option<BackendRef> {
-        self.by_address.get(&address).copied()
+    /// The backend that sends from an address, if that is how its node is reached: what a foreign SFU
+    /// can be made to send must not be read as a tunnel header.
+    pub(crate) fn sender(&self, address: SocketAddr, way: Forward) -> Option<BackendRef> {
+        let backend = *self.by_address.get(&address)?;
+        self.backend(backend).is_some_and(|found| found.forward == way).then_some(backend)
+    }
+
+    /// How many addresses are reached by `nat`: of IPv4, and of IPv6.
+    pub(crate) const fn nat_addresses(&self) -> [usize; 2] {
+        self.nat_addresses
     }
 }
 
@@ -267,6 +280,13 @@ impl Backends {
         Self { slots, by_key }
     }
 
+    fn nat_addresses(&self) -> [usize; 2] {
+        let backends = self.slots.iter().filter_map(|slot| slot.backend.as_ref());
+        let nat = backends.filter(|backend| backend.forward == Forward::Nat);
+        let (v6, v4): (Vec<_>, Vec<_>) = nat.partition(|backend| backend.address.is_ipv6());
+        [v4.len(), v6.len()]
+    }
+
     fn of(&self, node: &NodeId, session: Option<SocketAddr>) -> Option<BackendRef> {
         self.by_key.get(&(node.clone(), session)).copied()
     }
@@ -287,8 +307,9 @@ fn wanted(fleet: &Fleet) -> Vec<(BackendKey, Backend)> {
     nodes
         .chain(sessions)
         .map(|(node, session, address)| {
-            let state = fleet.nodes[node].state;
-            ((fleet.nodes[node].id.clone(), session), Backend { address, state, node })
+            let of = &fleet.nodes[node];
+            let (state, forward) = (of.state, of.forward);
+            ((of.id.clone(), session), Backend { address, state, forward, node })
         })
         .filter(|(key, _)| seen.insert(key.clone()))
         .collect()

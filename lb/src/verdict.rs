@@ -2,17 +2,24 @@
 
 use std::net::SocketAddr;
 
-use crate::table::BackendRef;
+use wire::FiveTuple;
+
+use crate::{
+    nat::NatPort,
+    table::{Backend, BackendRef},
+};
 
 /// What becomes of one datagram. The engine decides, a driver acts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// Send it to a node, behind a tunnel header.
+    /// Send it to a node, behind a tunnel header or from a `nat` port.
     Forward(Destination),
-    /// Send the datagram behind the tunnel header to the client that the header names.
+    /// Send a node's datagram, without its tunnel header if it has one, to a client.
     Return {
         /// Index of the listener it must leave from, in the order given to the engine.
         listener: usize,
+        /// Which client, and from which of the VIP's addresses.
+        tuple: FiveTuple,
     },
     /// Send [`Engine::reply`](crate::Engine::reply) back to the client, from the address that it sent
     /// to.
@@ -32,6 +39,16 @@ pub struct Destination {
     pub address: SocketAddr,
     /// Which row of the decision table answered.
     pub by: Route,
+    /// The port it leaves from, as it is: the node is reached by `nat`. `None`: it leaves from a
+    /// tunnel socket, behind a header.
+    pub port: Option<NatPort>,
+}
+
+impl Destination {
+    /// To a backend that was found. Its port is settled when the datagram leaves.
+    pub(crate) const fn new(backend: BackendRef, found: &Backend, by: Route) -> Self {
+        Self { backend, address: found.address, by, port: None }
+    }
 }
 
 /// A place to go, or why there is none.
@@ -119,8 +136,11 @@ labels! {
         TableFull = "table_full",
         /// The operating system refused to send it.
         SendFailed = "send_failed",
-        /// It came to a tunnel socket, but not from a node of the fleet.
+        /// It came to a tunnel socket or a `nat` port, but not from a node of the fleet that is reached
+        /// in this way.
         UnknownNode = "unknown_node",
+        /// It came from a node to a `nat` port that stands for none of its clients, or not any more.
+        NoMapping = "no_mapping",
         /// A node sent it from an address that is none of this LB's listeners.
         UnknownVip = "unknown_vip",
     }

@@ -2,6 +2,7 @@
 
 mod down;
 mod learned;
+mod nat;
 mod operation;
 mod probes;
 mod world;

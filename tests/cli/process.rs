@@ -81,6 +81,10 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its exit code, when it has ended.
     pub(crate) fn wait(&mut self) -> i32 {
         let mut status = None;

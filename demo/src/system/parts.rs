@@ -52,7 +52,11 @@ impl Lb {
         let config = Config {
             name: name.clone(),
             io: Io { workers: 1, tunnel: any, ..Io::default() },
-            limits: Limits { flows: 65_536, flow_idle: Duration::from_secs(60) },
+            limits: Limits {
+                flows: 65_536,
+                flow_idle: Duration::from_secs(60),
+                ..Limits::default()
+            },
             fleet: FleetSource { source: SourceKind::Control, ..FleetSource::default() },
             ..Config::listening_on(any)
         };

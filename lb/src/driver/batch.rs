@@ -1,6 +1,7 @@
 use std::{
     io, mem,
     net::{IpAddr, SocketAddr},
+    ops::Range,
     os::fd::{AsRawFd, BorrowedFd},
     ptr,
 };
@@ -30,6 +31,7 @@ pub(super) const SPARES: usize = 32;
 ///            └──────────────┴──────────────────────────────────────┴──────────┘
 /// to node    └── header written here, sent from its first byte ───┘
 /// to client                        └── sent from behind the header ┘
+/// by nat                    └── sent as it came, both ways ───────┘
 /// ```
 pub(super) struct Batch {
     buffers: Vec<u8>,
@@ -50,6 +52,14 @@ pub(super) struct Bytes {
     pub(super) len: usize,
 }
 
+impl Bytes {
+    /// What stands behind the tunnel header that they begin with.
+    pub(super) fn behind_header(self) -> Self {
+        let header = tunnel::HEADER_LEN.min(self.len);
+        Self { start: self.start + header, len: self.len - header, ..self }
+    }
+}
+
 impl Batch {
     pub(super) fn new() -> Self {
         // SAFETY: these are plain C structs, for which all zeroes is a valid value; pointers in them
@@ -68,10 +78,33 @@ impl Batch {
 
     /// Takes what the socket has, without waiting; says how many datagrams.
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.clear();
+        Ok(self.receive_more(socket, BATCH)?.len())
+    }
+
+    /// Forgets what was received.
+    pub(super) const fn clear(&mut self) {
         self.count = 0;
+    }
+
+    /// Whether [`Batch::receive_more`] has no room left.
+    pub(super) const fn is_full(&self) -> bool {
+        self.count == BATCH
+    }
+
+    /// Takes at most `most` datagrams of what the socket has, without waiting, besides those that are
+    /// there, as far as there is room; says which slots they are in.
+    pub(super) fn receive_more(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        most: usize,
+    ) -> io::Result<Range<usize>> {
+        let first = self.count;
+        let end = first.saturating_add(most).min(BATCH);
         let buffers = self.buffers.chunks_exact_mut(BUFFER);
         let slots = buffers.zip(&mut self.names).zip(&mut self.controls).zip(&mut self.vectors);
-        for ((((buffer, name), control), vector), header) in slots.zip(&mut self.headers) {
+        let slots = slots.zip(&mut self.headers).take(end).skip(first);
+        for ((((buffer, name), control), vector), header) in slots {
             let datagram = &mut buffer[tunnel::HEADER_LEN..];
             *vector =
                 libc::iovec { iov_base: datagram.as_mut_ptr().cast(), iov_len: datagram.len() };
@@ -84,20 +117,21 @@ impl Batch {
             header.msg_hdr.msg_controllen = CONTROL_LEN as _;
             header.msg_hdr.msg_flags = 0;
         }
-        // SAFETY: the first BATCH headers were all set just above. Each points to a buffer, name and
-        // control area of its own, which live in `self` and are not touched during the call, with
-        // their true lengths. The descriptor is open for as long as it is borrowed.
+        let headers = &mut self.headers[first..end];
+        // SAFETY: these headers were all set just above. Each points to a buffer, name and control area
+        // of its own, which live in `self` and are not touched during the call, with their true
+        // lengths. The descriptor is open for as long as it is borrowed.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                BATCH as u32,
+                headers.as_mut_ptr(),
+                headers.len() as u32,
                 libc::MSG_DONTWAIT,
                 ptr::null_mut(),
             )
         };
-        self.count = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        Ok(self.count)
+        self.count += usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        Ok(first..self.count)
     }
 
     /// Where datagram `slot` came from. `None` for a family that no UDP socket has.
@@ -142,19 +176,12 @@ impl Batch {
         self.spares = 0;
     }
 
-    /// The datagram behind a tunnel header, which is written into the headroom.
-    pub(super) fn behind_header(&mut self, slot: usize, tuple: &FiveTuple) -> Bytes {
+    /// The datagram with a tunnel header, which is written into the headroom, in front.
+    pub(super) fn with_header(&mut self, slot: usize, tuple: &FiveTuple) -> Bytes {
         let start = slot * BUFFER;
         self.buffers[start..start + tunnel::HEADER_LEN].copy_from_slice(&tunnel::encode(tuple));
         let len = tunnel::HEADER_LEN + self.whole(slot).len;
         Bytes { slot, start: 0, len }
-    }
-
-    /// What stands behind the tunnel header that the datagram begins with.
-    pub(super) fn without_header(&self, slot: usize) -> Bytes {
-        let whole = self.whole(slot);
-        let header = tunnel::HEADER_LEN.min(whole.len);
-        Bytes { slot, start: whole.start + header, len: whole.len - header }
     }
 
     /// The answer to a datagram, written over it. What would be longer than its buffer is cut short.
@@ -170,7 +197,8 @@ impl Batch {
         &self.buffers[start..start + bytes.len]
     }
 
-    fn whole(&self, slot: usize) -> Bytes {
+    /// The datagram as it came.
+    pub(super) fn whole(&self, slot: usize) -> Bytes {
         let len = self.headers[slot].msg_len as usize;
         Bytes { slot, start: tunnel::HEADER_LEN, len: len.min(DATAGRAM_MAX) }
     }

@@ -1,6 +1,7 @@
 use std::{
     io, mem,
     net::{IpAddr, SocketAddr},
+    ops::Range,
     os::fd::{AsRawFd, BorrowedFd},
     ptr,
 };
@@ -14,7 +15,8 @@ use super::{
 /// Most that leaves behind one receive batch: each datagram received, and what was held before.
 const QUEUE: usize = BATCH + SPARES;
 
-/// Datagrams of one receive batch that leave by one socket, in the order in which they came.
+/// Datagrams of one receive batch that leave by one socket, or each by the socket of its lane, in the
+/// order in which they came.
 pub(super) struct SendQueue {
     entries: Vec<Entry>,
     names: Vec<libc::sockaddr_storage>,
@@ -24,6 +26,10 @@ pub(super) struct SendQueue {
 }
 
 struct Entry {
+    /// Stands for a socket, in a queue that has several.
+    lane: u32,
+    /// Which of the entries it is in the order of arrival.
+    number: usize,
     bytes: Bytes,
     to: SocketAddr,
     /// The local address to send from, for a socket that is bound to more than one.
@@ -46,22 +52,63 @@ impl SendQueue {
 
     /// Queues a datagram. A queue holds all that one batch has, so there is always room.
     pub(super) fn push(&mut self, bytes: Bytes, to: SocketAddr, from: Option<IpAddr>) {
-        debug_assert!(self.entries.len() < QUEUE, "one entry for each of the batch's buffers");
-        self.entries.push(Entry { bytes, to, from });
+        self.add(0, bytes, to, from);
+    }
+
+    /// Queues a datagram for the socket of a lane.
+    pub(super) fn push_to(&mut self, lane: u32, bytes: Bytes, to: SocketAddr) {
+        self.add(lane, bytes, to, None);
+    }
+
+    fn add(&mut self, lane: u32, bytes: Bytes, to: SocketAddr, from: Option<IpAddr>) {
+        let number = self.entries.len();
+        debug_assert!(number < QUEUE, "one entry for each of the batch's buffers");
+        self.entries.push(Entry { lane, number, bytes, to, from });
     }
 
     /// Sends everything; says how many datagrams the system refused. One that is refused does not
     /// keep the others back.
     pub(super) fn flush(&mut self, socket: BorrowedFd<'_>, batch: &Batch) -> usize {
         let count = self.prepare(batch);
+        let refused = self.send(0..count, socket);
+        self.entries.clear();
+        refused
+    }
+
+    /// [`SendQueue::flush`], each lane by its socket. What has none is refused.
+    pub(super) fn flush_lanes<'a>(
+        &mut self,
+        socket: impl Fn(u32) -> Option<BorrowedFd<'a>>,
+        batch: &Batch,
+    ) -> usize {
+        self.entries.sort_unstable_by_key(|entry| (entry.lane, entry.number));
+        let count = self.prepare(batch);
         let mut refused = 0;
-        let mut done = 0;
+        let mut begin = 0;
+        while begin < count {
+            let lane = self.entries[begin].lane;
+            let same = self.entries[begin..].iter().take_while(|entry| entry.lane == lane);
+            let end = begin + same.count();
+            refused += match socket(lane) {
+                Some(socket) => self.send(begin..end, socket),
+                None => end - begin,
+            };
+            begin = end;
+        }
+        self.entries.clear();
+        refused
+    }
+
+    /// Sends some of the entries, which are prepared; says how many the system refused.
+    fn send(&mut self, which: Range<usize>, socket: BorrowedFd<'_>) -> usize {
+        let Range { start: mut done, end: count } = which;
+        let mut refused = 0;
         while done < count {
             let rest = &mut self.headers[done..count];
-            // SAFETY: `prepare` has set the first `count` headers. Each points to the bytes of
-            // `batch`, which is borrowed until this function returns, and to a name and control
-            // area in `self`, with their true lengths; the kernel only reads them. The descriptor is
-            // open for as long as it is borrowed.
+            // SAFETY: `prepare` has set a header for each entry, and these are some of them. Each
+            // points to the bytes of a batch, which both callers borrow until they have sent, and to a
+            // name and control area in `self`, with their true lengths; the kernel only reads them. The
+            // descriptor is open for as long as it is borrowed.
             let sent = unsafe {
                 libc::sendmmsg(
                     socket.as_raw_fd(),
@@ -85,7 +132,6 @@ impl SendQueue {
                 }
             }
         }
-        self.entries.clear();
         refused
     }
 

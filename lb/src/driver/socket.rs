@@ -1,6 +1,6 @@
 use std::{
     io, mem,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::AsRawFd,
     ptr,
 };
@@ -108,6 +108,15 @@ fn open_tunnel(address: SocketAddr) -> io::Result<(SocketAddr, Socket)> {
     let socket = udp(address)?;
     socket.bind(&address.into())?;
     Ok((local(&socket, address), socket))
+}
+
+/// A socket that datagrams for `nat` nodes leave from, as they are, and theirs come back to: on a port
+/// that the system chooses.
+pub(super) fn open_port(ip: IpAddr) -> io::Result<Socket> {
+    let address = SocketAddr::new(ip, 0);
+    let socket = udp(address)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 fn is_unknown_version(error: &io::Error) -> bool {

@@ -11,14 +11,20 @@ use std::{
 };
 
 use socket2::Socket;
-use wire::{FiveTuple, tunnel};
+use wire::FiveTuple;
 
-use super::{BATCH, batch::Batch, lessons::Lessons, send::SendQueue};
+use super::{
+    BATCH,
+    batch::{Batch, Bytes},
+    lessons::Lessons,
+    ports::{Lane, Ports, READY},
+    send::SendQueue,
+};
 use crate::{
     counters::Counters,
     engine::Engine,
     table::{BackendRef, Table},
-    verdict::Verdict,
+    verdict::{Destination, Verdict},
 };
 
 /// Batches taken from one socket before the others get their turn.
@@ -106,8 +112,10 @@ pub(crate) fn spawn(
     let counters = engine.counters().clone();
     // Its fleet is applied from the first datagram on.
     engine.publish_gauges();
+    let tunnels: Vec<_> = sockets.tunnels.iter().map(|(address, _)| *address).collect();
+    let ports = Ports::new(&tunnels, engine.nat_ports_max())?;
     // Built on its own thread, so that its buffers are memory near the core that uses them.
-    let run = move || Worker::new(engine, sockets, lessons, inbox, woken).run();
+    let run = move || Worker::new(engine, sockets, ports, lessons, inbox, woken).run();
     let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
     Ok(Handle { commands, wake, counters, thread: Some(thread) })
 }
@@ -115,12 +123,15 @@ pub(crate) fn spawn(
 struct Worker {
     engine: Engine,
     sockets: Sockets,
+    ports: Ports,
     lessons: Lessons,
     inbox: mpsc::Receiver<Command>,
     woken: UnixStream,
     batch: Batch,
     /// One for each tunnel socket.
     to_nodes: Vec<SendQueue>,
+    /// One for all `nat` ports.
+    by_nat: SendQueue,
     /// One for each listener.
     to_clients: Vec<SendQueue>,
 }
@@ -129,15 +140,18 @@ impl Worker {
     fn new(
         engine: Engine,
         sockets: Sockets,
+        ports: Ports,
         lessons: Lessons,
         inbox: mpsc::Receiver<Command>,
         woken: UnixStream,
     ) -> Self {
         Self {
             to_nodes: sockets.tunnels.iter().map(|_| SendQueue::new()).collect(),
+            by_nat: SendQueue::new(),
             to_clients: sockets.listeners.iter().map(|_| SendQueue::new()).collect(),
             engine,
             sockets,
+            ports,
             lessons,
             inbox,
             woken,
@@ -148,10 +162,11 @@ impl Worker {
     fn run(mut self) {
         let mut ready = self.poll_set();
         loop {
+            self.open_ports();
             let now = now();
             let timeout = self.engine.poll_timeout(now).map(|due| due - now);
             wait(&mut ready, timeout);
-            // The wake-up pipe comes first, then listeners, then tunnels, as in `poll_set`.
+            // The wake-up pipe comes first, then listeners, tunnels, ports, as in `poll_set`.
             if ready[0].revents != 0 && !self.obey() {
                 return;
             }
@@ -165,6 +180,9 @@ impl Worker {
                     self.turn(|worker| worker.serve_nodes(tunnel));
                 }
             }
+            if ready.last().is_some_and(|ports| ports.revents != 0) {
+                self.serve_ports();
+            }
             self.on_timeout();
             self.engine.publish_gauges();
         }
@@ -176,8 +194,16 @@ impl Worker {
         std::iter::once(self.woken.as_raw_fd())
             .chain(listeners)
             .chain(tunnels)
+            .chain([self.ports.readable().as_raw_fd()])
             .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
             .collect()
+    }
+
+    /// Opens the ports that the next batch may need, so that no datagram waits for one.
+    fn open_ports(&mut self) {
+        let wanted = self.engine.nat_ports();
+        self.ports.open_first(wanted);
+        self.engine.counters().nat_ports().set(self.ports.open() as u64);
     }
 
     /// Carries out what came in; false to end.
@@ -236,13 +262,11 @@ impl Worker {
             self.queue_released();
             match verdict {
                 Verdict::Forward(destination) => {
-                    match tunnel_to(&self.sockets, destination.address) {
-                        Some(tunnel) => {
-                            let bytes = self.batch.behind_header(slot, &tuple);
-                            self.to_nodes[tunnel].push(bytes, destination.address, None);
-                        }
-                        None => self.engine.send_failed(),
-                    }
+                    let bytes = match destination.port {
+                        None => self.batch.with_header(slot, &tuple),
+                        Some(_) => self.batch.whole(slot),
+                    };
+                    self.queue_to_node(&destination, bytes);
                 }
                 Verdict::Reply => {
                     let bytes = self.batch.in_place_of(slot, self.engine.reply());
@@ -264,19 +288,55 @@ impl Worker {
             let Some(node) = self.batch.sender(slot) else {
                 continue;
             };
-            let datagram = self.batch.datagram(slot);
-            let verdict = self.engine.from_node(now, node, datagram);
-            if let (Verdict::Return { listener }, Ok((tuple, _))) =
-                (verdict, tunnel::decode(datagram))
-            {
-                let wildcard = self.sockets.listeners[listener].0.ip().is_unspecified();
-                let from = wildcard.then(|| tuple.vip().ip());
-                let bytes = self.batch.without_header(slot);
-                self.to_clients[listener].push(bytes, tuple.client(), from);
-            }
+            let verdict = self.engine.from_node(now, node, self.batch.datagram(slot));
+            self.queue_to_client(&verdict, self.batch.whole(slot).behind_header());
         }
         self.flush_to_clients();
         Ok(received)
+    }
+
+    /// Serves the `nat` ports until they are empty, or long enough: as long as another socket's turn
+    /// may take. Each port that is ready gets its share of that.
+    fn serve_ports(&mut self) {
+        let mut left = BATCH * BATCHES_PER_TURN;
+        while left > 0 {
+            let ready = self.ports.look().min(left);
+            let share = (left / ready.max(1)).min(BATCH);
+            let (mut has_more, before) = (ready == READY, left);
+            self.batch.clear();
+            for which in 0..ready {
+                if self.batch.is_full() {
+                    self.flush_to_clients();
+                    self.batch.clear();
+                }
+                let received = self.serve_port(self.ports.ready(which), share);
+                has_more |= received == share;
+                left -= received;
+            }
+            self.flush_to_clients();
+            if !has_more || left == before {
+                return;
+            }
+        }
+    }
+
+    /// Takes at most `most` datagrams from a port, besides those of other ports that wait to be sent;
+    /// says how many.
+    fn serve_port(&mut self, lane: Lane, most: usize) -> usize {
+        let Some(socket) = self.ports.socket(lane.number()) else {
+            return 0;
+        };
+        // An error is one that an earlier datagram of ours brought back (ICMP), as in `turn`.
+        let received = self.batch.receive_more(socket, most).unwrap_or_default();
+        let now = now();
+        for slot in received.clone() {
+            let Some(node) = self.batch.sender(slot) else {
+                continue;
+            };
+            let verdict = self.engine.from_nat(now, lane.port, node, self.batch.datagram(slot));
+            self.queue_to_client(&verdict, self.batch.whole(slot));
+        }
+        received.len()
     }
 
     fn on_timeout(&mut self) {
@@ -290,28 +350,49 @@ impl Worker {
 
     /// Queues what was held and is decided: ahead of the datagram that decided it.
     fn queue_released(&mut self) {
-        let mut lost = 0;
         loop {
             if !self.batch.has_spare() {
                 self.flush_to_nodes();
             }
             let Some(release) = self.engine.poll_release() else { break };
-            let node = release.destination.address;
-            match tunnel_to(&self.sockets, node) {
-                Some(tunnel) => {
-                    let bytes = self.batch.spare(&release.tuple, release.datagram);
-                    self.to_nodes[tunnel].push(bytes, node, None);
-                }
-                None => lost += 1,
-            }
+            let destination = release.destination;
+            let bytes = self.batch.spare(&release.tuple, release.datagram);
+            let bytes = if destination.port.is_some() { bytes.behind_header() } else { bytes };
+            self.queue_to_node(&destination, bytes);
         }
-        count_refused(&self.engine, lost);
+    }
+
+    /// Queues a client's datagram, behind a header where it leaves from a tunnel socket.
+    fn queue_to_node(&mut self, destination: &Destination, bytes: Bytes) {
+        let node = destination.address;
+        match destination.port {
+            Some(port) => {
+                let lane = Lane::to(node, port);
+                self.ports.ensure(lane);
+                self.by_nat.push_to(lane.number(), bytes, node);
+            }
+            None => match tunnel_to(&self.sockets, node) {
+                Some(tunnel) => self.to_nodes[tunnel].push(bytes, node, None),
+                None => self.engine.send_failed(),
+            },
+        }
+    }
+
+    fn queue_to_client(&mut self, verdict: &Verdict, bytes: Bytes) {
+        if let Verdict::Return { listener, tuple } = *verdict {
+            let wildcard = self.sockets.listeners[listener].0.ip().is_unspecified();
+            let from = wildcard.then(|| tuple.vip().ip());
+            self.to_clients[listener].push(bytes, tuple.client(), from);
+        }
     }
 
     fn flush_to_nodes(&mut self) {
         for ((_, socket), queue) in self.sockets.tunnels.iter().zip(&mut self.to_nodes) {
             count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
         }
+        let ports = &self.ports;
+        let refused = self.by_nat.flush_lanes(|lane| ports.socket(lane), &self.batch);
+        count_refused(&self.engine, refused);
         self.batch.clear_spares();
     }
 

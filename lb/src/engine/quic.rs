@@ -256,7 +256,7 @@ impl Engine {
     fn earlier_choice(&mut self, now: Tick, key: Fingerprint) -> Option<Destination> {
         let Choice { backend, by } = *self.connections.choices.get_fresh(&key, now, CHOICE_IDLE)?;
         let found = self.table.backend(backend).filter(|found| found.state != State::Down)?;
-        Some(Destination { backend, address: found.address, by })
+        Some(Destination::new(backend, found, by))
     }
 
     /// To the node that calls the connection so. The hint is kept for the IDs that are never seen:

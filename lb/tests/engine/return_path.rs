@@ -20,7 +20,7 @@ fn a_nodes_datagram_leaves_by_the_listener_that_its_client_sent_to() {
         ("[::1]:4433", 2),
     ] {
         let tuple = at_vip(CLIENT, vip);
-        lb.node(A.address, tuple, &sample::srtp()).is(Answer::Return { listener });
+        lb.node(A.address, tuple, &sample::srtp()).returns_by(listener);
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use control::fleet::Fleet;
 use kit::{FleetText, Hello, Node, Routing};
 use lb::{
-    DropReason, Engine, Route, Table,
+    DropReason, Engine, NatPort, Route, Table,
     counters::{ClassLabel, Direction, TableLabel},
     engine::{
         Limits, Release, Setup,
@@ -146,7 +146,7 @@ pub(crate) fn beginning() -> Instant {
 
 pub(crate) fn setup() -> Setup {
     Setup {
-        limits: Limits { flows: 1000, flow_idle: secs(60) },
+        limits: Limits { flows: 1000, ..Limits::default() },
         sni: true,
         listeners: LISTENERS.iter().map(|text| kit::address(text)).collect(),
         seed: *b"a seed for tests",
@@ -171,11 +171,11 @@ impl Lb {
 
     /// With room for so many flows.
     pub(crate) fn with_room(fleet: &FleetText, flows: usize) -> Self {
-        let limits = Limits { flows, flow_idle: secs(60) };
+        let limits = Limits { flows, ..Limits::default() };
         Self::with(fleet, Setup { limits, ..setup() })
     }
 
-    fn with(fleet: &FleetText, setup: Setup) -> Self {
+    pub(crate) fn with(fleet: &FleetText, setup: Setup) -> Self {
         let now = beginning();
         let table = Arc::new(Table::new(parse(fleet), 1, None));
         Self { engine: Engine::new(table, setup, now), now, revision: 1 }
@@ -216,6 +216,17 @@ impl Lb {
             }
             Err(_) => expected.received(Direction::Node, ClassLabel::Other, datagram.len()),
         }
+        let client = tunnel::decode(datagram).ok().map(|(tuple, _)| tuple);
+        Step { client, ..self.step(&before, Some(verdict.into()), expected) }
+    }
+
+    /// Something comes to a `nat` port. Whom it is for, if it is for anybody, is up to the test.
+    #[must_use]
+    pub(crate) fn port(&mut self, port: NatPort, sender: SocketAddr, datagram: &[u8]) -> Step {
+        let before = Moved::now(self.engine.counters());
+        let verdict = self.engine.from_nat(self.now, port, sender, datagram);
+        let mut expected = Moved::default();
+        expected.received(Direction::Node, classify(datagram).into(), datagram.len());
         self.step(&before, Some(verdict.into()), expected)
     }
 
@@ -238,13 +249,20 @@ impl Lb {
             released,
             moved: before.until(self.engine.counters()),
             expected: Moved::default(),
+            client: None,
         }
     }
 
     fn step(&mut self, before: &Moved, answer: Option<Answer>, expected: Moved) -> Step {
         let mut released = Vec::new();
         self.drain(&mut released);
-        Step { answer, released, moved: before.until(self.engine.counters()), expected }
+        Step {
+            answer,
+            released,
+            moved: before.until(self.engine.counters()),
+            expected,
+            client: None,
+        }
     }
 
     fn drain(&mut self, into: &mut Vec<Released>) {

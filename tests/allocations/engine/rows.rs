@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use kit::{Connection, Hello, Stun, quic, sample, stun};
-use lb::{DropReason, Route, engine::HELD_FOR};
+use lb::{DropReason, NAT_IDLE_MIN, Route, engine::HELD_FOR};
 
 use super::script::{
-    A, Answer, B, DOWN, Deed, FLOW_IDLE, FOUR_PASS, HASHED, OPEN, Step, VERIFIED, a_answers,
-    address_of, sends, then, to, vip,
+    A, Answer, B, DOWN, Deed, FLOW_IDLE, FOREIGN, FOUR_PASS, HASHED, OPEN, Step, VERIFIED,
+    a_answers, address_of, sends, then, to, vip,
 };
 
 /// A row: what it is, and the steps that show it.
@@ -315,6 +315,33 @@ pub(super) fn from_nodes() -> Vec<Row> {
         (
             "without a header",
             vec![then(Deed::Bare(a, vec![0; 20]), Some(dropped(DropReason::Malformed)))],
+        ),
+    ]
+}
+
+/// Both ways of a node that is reached by `nat`.
+pub(super) fn by_nat() -> Vec<Row> {
+    let answers = |datagram: Vec<u8>| then(Deed::Answer(datagram), Some(Answer::Return));
+    let short = || quic::short(&OPEN.cid(&FOREIGN, 5), b"payload");
+    let by_id = || sends(&short(), to(FOREIGN, Route::Cid));
+    vec![
+        (
+            "by nat, with a mapping that has lain idle",
+            vec![
+                by_id(),
+                then(Deed::Wait(NAT_IDLE_MIN), None),
+                then(Deed::Answer(short()), Some(dropped(DropReason::NoMapping))),
+                by_id(),
+                answers(short()),
+            ],
+        ),
+        ("by nat, both ways", vec![by_id(), answers(sample::srtp()), by_id(), answers(short())]),
+        (
+            "by nat, with a flow that the node's success confirms",
+            followed(
+                vec![sends(&unverified(FOREIGN), to(FOREIGN, Route::Ufrag)), answers(success())],
+                to(FOREIGN, Route::Flow),
+            ),
         ),
     ]
 }

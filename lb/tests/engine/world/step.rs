@@ -7,6 +7,7 @@ use lb::{
     counters::{ClassLabel, Counters, Direction, TableLabel, VerdictLabel},
     engine::reference::{Answer, Released},
 };
+use wire::FiveTuple;
 
 use super::{A, B, C, Sfu};
 
@@ -92,6 +93,8 @@ pub(crate) struct Step {
     pub(super) released: Vec<Released>,
     pub(super) moved: Moved,
     pub(super) expected: Moved,
+    /// Whom a node's datagram is for.
+    pub(super) client: Option<FiveTuple>,
 }
 
 impl Step {
@@ -107,7 +110,14 @@ impl Step {
     /// It goes back to its client, by the first listener.
     #[track_caller]
     pub(crate) fn returns(self) {
-        self.is(Answer::Return { listener: 0 });
+        self.returns_by(0);
+    }
+
+    /// It goes back to its client, by this listener.
+    #[track_caller]
+    pub(crate) fn returns_by(self, listener: usize) {
+        let tuple = self.client.expect("it is for somebody");
+        self.is(Answer::Return { listener, tuple });
     }
 
     /// Besides, this counter moves by one.

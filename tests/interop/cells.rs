@@ -1,0 +1,169 @@
+//! What is tried with each peer, and what a cell of the table says of it.
+
+use std::time::{Duration, Instant};
+
+use demo::switch::Hop;
+
+use crate::{
+    peers::{Client, Peer},
+    stage::{Counts, Stage, moved},
+};
+
+/// Echoes that prove that something works: 2 s of them.
+const ECHOES: usize = 100;
+
+/// Longer than any peer takes to find a client again that moved; then the client is lost.
+const RECOVERY: Duration = Duration::from_secs(15);
+
+/// What is tried, in this order, with one client as long as it lives.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Trial {
+    Connect,
+    BothWays,
+    /// The client's NAT gives it another address; the client does not notice.
+    Rebinding,
+    /// The client goes on by another socket, and knows it.
+    NewSocket,
+    Restart,
+}
+
+impl Trial {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Connect, Self::BothWays, Self::Rebinding, Self::NewSocket, Self::Restart];
+
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::BothWays => "both ways",
+            Self::Rebinding => "address change: NAT rebinding",
+            Self::NewSocket => "address change: the client's own",
+            Self::Restart => "LB restart",
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    /// `None` where there is nothing to try.
+    pub(crate) worked: Option<bool>,
+    pub(crate) text: String,
+}
+
+impl Cell {
+    fn of(outcome: Result<String, String>) -> Self {
+        match outcome {
+            Ok(text) => Self { worked: Some(true), text: format!("ok: {text}") },
+            Err(text) => Self { worked: Some(false), text: format!("lost: {text}") },
+        }
+    }
+
+    fn not_tried(why: &str) -> Self {
+        Self { worked: None, text: format!("– {why}") }
+    }
+}
+
+/// Tries everything with a peer. A client that is lost is followed by another.
+pub(crate) fn try_all(peer: &dyn Peer, stage: &mut Stage) -> Vec<(Trial, Cell)> {
+    let mut client = None;
+    let mut cells = Vec::new();
+    for trial in Trial::ALL {
+        if client.is_none() && trial != Trial::Connect {
+            client = connect(peer, stage).ok().map(|(client, _)| client);
+        }
+        let before = stage.counts();
+        let cell = match (trial, client.as_mut()) {
+            (Trial::Connect, _) => Cell::of(connect(peer, stage).map(|(fresh, text)| {
+                client = Some(fresh);
+                text
+            })),
+            (_, None) => Cell::not_tried("no client could connect"),
+            (Trial::BothWays, Some(client)) => Cell::of(both_ways(peer, client.as_ref())),
+            (Trial::Rebinding, Some(client)) => Cell::of(rebinding(client.as_ref(), stage)),
+            (Trial::NewSocket, Some(client)) => new_socket(client.as_mut(), stage),
+            (Trial::Restart, Some(_)) if !stage.has_lb() => Cell::not_tried("there is no LB"),
+            (Trial::Restart, Some(client)) => Cell::of(restart(client.as_ref(), stage)),
+        };
+        // A process that has just started counts from 0.
+        let before = if trial == Trial::Restart { Counts::new() } else { before };
+        let mut cell = with_counts(cell, &moved(&before, &stage.counts()));
+        if cell.worked == Some(false) {
+            client = None;
+            if trial != Trial::Connect {
+                cell.text.push_str(&comes_back(peer, stage));
+            }
+        }
+        eprintln!("  {}: {}", trial.title(), cell.text);
+        cells.push((trial, cell));
+    }
+    cells
+}
+
+fn connect(peer: &dyn Peer, stage: &mut Stage) -> Result<(Box<dyn Client>, String), String> {
+    let begin = Instant::now();
+    let client = peer.join(stage)?;
+    client.pulse().wait_connected(RECOVERY)?;
+    client.pulse().wait_echoes(RECOVERY, begin, 1)?;
+    Ok((client, format!("first echo after {} ms", begin.elapsed().as_millis())))
+}
+
+fn both_ways(peer: &dyn Peer, client: &dyn Client) -> Result<String, String> {
+    let (begin, seen) = (Instant::now(), peer.seen());
+    let sent = client.pulse().read().sent;
+    client.pulse().wait_echoes(RECOVERY, begin, ECHOES)?;
+    let record = client.pulse().read();
+    let (sent, came) = (record.sent - sent, record.after(begin).len());
+    drop(record);
+    let seen = peer.seen().zip(seen).map(|(after, before)| after.saturating_sub(before));
+    let seen = seen.map_or_else(String::new, |seen| format!(", the peer saw {seen}"));
+    Ok(format!("{sent} sent{seen}, {came} came back"))
+}
+
+fn rebinding(client: &dyn Client, stage: &Stage) -> Result<String, String> {
+    let begin = Instant::now();
+    for local in client.local() {
+        let _inside = stage.runtime.enter();
+        stage.switch.rebind(local, Hop::Network).map_err(|error| error.to_string())?;
+    }
+    goes_on(client, begin)
+}
+
+fn new_socket(client: &mut dyn Client, stage: &Stage) -> Cell {
+    let begin = Instant::now();
+    match client.move_socket(&stage.runtime) {
+        None => Cell::not_tried("this client has no such command"),
+        Some(Err(error)) => Cell::of(Err(error)),
+        Some(Ok(())) => Cell::of(goes_on(client, begin)),
+    }
+}
+
+fn restart(client: &dyn Client, stage: &mut Stage) -> Result<String, String> {
+    let begin = Instant::now();
+    stage.restart_lb()?;
+    let down = begin.elapsed();
+    let told = goes_on(client, begin)?;
+    Ok(format!("{told}, {} ms of it without an LB", down.as_millis()))
+}
+
+/// Waits until echoes come again for a while.
+fn goes_on(client: &dyn Client, since: Instant) -> Result<String, String> {
+    client.pulse().wait_echoes(RECOVERY, since, ECHOES)?;
+    let gap = client.pulse().read().gap(since);
+    Ok(format!("the same session goes on, longest gap {} ms", gap.as_millis()))
+}
+
+/// Whether another client can take the place of one that is lost.
+fn comes_back(peer: &dyn Peer, stage: &mut Stage) -> String {
+    match connect(peer, stage) {
+        Ok((_, text)) => format!("; a new session works, {text}"),
+        Err(why) => format!("; nor does a new session: {why}"),
+    }
+}
+
+fn with_counts(mut cell: Cell, counts: &Counts) -> Cell {
+    let counts: Vec<_> = counts.iter().map(|(label, count)| format!("{label} {count}")).collect();
+    if !counts.is_empty() && cell.worked.is_some() {
+        cell.text.push_str(&format!(" ({})", counts.join(", ")));
+    }
+    cell
+}
