@@ -7,7 +7,7 @@ use std::{
     net::{SocketAddr, UdpSocket},
 };
 
-use kit::{FleetText, Node, Routing, Session, quic, sample, stun};
+use kit::{Connection, FleetText, Hello, Node, Routing, Session, quic, sample, stun};
 
 use crate::process::{Folder, PATIENCE, Running, eventually, free_port, get, metric};
 
@@ -171,6 +171,23 @@ fn the_nodes_success_binds_the_flow_though_it_names_the_lb_as_the_client() {
     client.send_to(&sample::dtls(), vip).expect("sent");
     assert_eq!(receives(&node), (sample::dtls(), port));
     assert_eq!(world.metric("onevip_lb_flows"), 1);
+}
+
+#[test]
+fn a_hello_that_was_held_leaves_as_it_came_in_the_order_in_which_it_came() {
+    let node = socket("127.0.0.1:0");
+    let client = socket("127.0.0.1:0");
+    let world = World::start(&["127.0.0.1"], &fleet_of(&[&node]), "");
+    let name = format!("{}.example.test", ROUTING.label(&server(0), 1));
+    let hello = Hello::named(&name).post_quantum().bytes();
+    let halves = Connection::v1(b"original", b"source").chrome_hello(&hello, 60);
+    for half in &halves {
+        client.send_to(half, world.vip()).expect("sent");
+    }
+    let came = [receives(&node), receives(&node)];
+    assert_eq!(came[0].1, came[1].1, "from one port");
+    assert!(came.map(|(datagram, _)| datagram) == halves, "in another form, or another order");
+    assert_eq!(world.metric("onevip_lb_routes_total{by=\"sni\"}"), 2);
 }
 
 #[test]
