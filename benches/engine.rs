@@ -9,7 +9,7 @@ use control::fleet::Fleet;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use kit::{Connection, FleetText, Hello, Node, Routing, quic, sample, stun, tunnelled};
 use lb::{
-    Engine, Table,
+    Engine, Table, Verdict,
     engine::{Limits, Setup},
 };
 use wire::FiveTuple;
@@ -19,6 +19,7 @@ const ENCRYPTED: Routing = Routing::encrypted(1);
 const VERIFIED: Routing = Routing::encrypted(2).verified();
 const FOUR_PASS: Routing = Routing::encrypted(3).lengths(4, 8);
 const SERVER: [u8; 4] = [0, 0, 0, 1];
+const FOREIGN: [u8; 4] = [0xff; 4];
 
 /// Clients, each with a flow.
 const CLIENTS: u32 = 1_000;
@@ -31,6 +32,8 @@ fn fleet(nodes: u32) -> Arc<Fleet> {
             text.node(node.server_id(&number.to_be_bytes()))
         },
     );
+    let foreign = Node::new("foreign", foreign()).server_id(&FOREIGN).forward("nat");
+    let text = text.node(foreign.serves(&["ice"]));
     let fleet = Fleet::parse(Path::new("fleet.toml"), &text.to_string());
     Arc::new(fleet.expect("valid").0)
 }
@@ -38,6 +41,11 @@ fn fleet(nodes: u32) -> Arc<Fleet> {
 fn node(number: u32) -> SocketAddr {
     let [_, b, c, d] = number.to_be_bytes();
     SocketAddr::from(([10, b, c, d], 7_000))
+}
+
+/// A node that is reached by `nat`.
+fn foreign() -> SocketAddr {
+    kit::address("10.255.255.1:7000")
 }
 
 fn vip() -> SocketAddr {
@@ -76,6 +84,7 @@ fn decide(c: &mut Criterion) {
         ("ufrag with ice_key", check.clone()),
         ("learned, one length in use", quic::short(&[0xe8; 8], &[0; 1_000])),
         ("learned, four lengths in use", quic::short(&[0xe4; 4], &[0; 1_000])),
+        ("CID, plain, by nat", quic::short(&PLAIN.cid(&FOREIGN, 1), &[0; 1_000])),
         ("nothing: dropped", quic::short(&[0xe5; 20], &[0; 1_000])),
     ];
     for (row, datagram) in rows {
@@ -108,6 +117,36 @@ fn decide(c: &mut Criterion) {
     let mut next = tuples.iter().cycle();
     group.bench_function("floor: one look-up by address", |b| {
         b.iter(|| floor.get(black_box(next.next().expect("endless"))));
+    });
+    group.finish();
+}
+
+/// The way back: what a node sends to one client after another.
+fn hand_back(c: &mut Criterion) {
+    let mut group = c.benchmark_group("hand back");
+    let now = Instant::now();
+    let mut engine = engine(true);
+    let payload = [0x80; 1_000];
+    let node = SocketAddr::from(([10, 0, 0, 1], 7_000));
+    let tunnelled: Vec<_> =
+        (0..CLIENTS).map(|number| kit::tunnelled(&client(number), &payload)).collect();
+    let mut next = tunnelled.iter().cycle();
+    group.bench_function("through the tunnel", |b| {
+        b.iter(|| engine.from_node(now, node, black_box(next.next().expect("endless"))));
+    });
+    let datagram = quic::short(&PLAIN.cid(&FOREIGN, 1), &[0; 1_000]);
+    let ports: Vec<_> = (0..CLIENTS)
+        .filter_map(|number| match engine.from_client(now, &client(number), &datagram) {
+            Verdict::Forward(destination) => destination.port,
+            _ => None,
+        })
+        .collect();
+    let mut next = ports.iter().cycle();
+    group.bench_function("by nat", |b| {
+        b.iter(|| {
+            let port = *next.next().expect("each client has one");
+            engine.from_nat(now, port, foreign(), black_box(&payload))
+        });
     });
     group.finish();
 }
@@ -147,5 +186,5 @@ fn tables(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decide, initials, tables);
+criterion_group!(benches, decide, hand_back, initials, tables);
 criterion_main!(benches);

@@ -24,6 +24,8 @@ pub(super) struct Ports {
     most: usize,
     epoll: OwnedFd,
     events: Vec<libc::epoll_event>,
+    /// The system has refused one, so it is not asked again before the next batch.
+    refused: bool,
 }
 
 /// A port of an IP version.
@@ -67,6 +69,7 @@ impl Ports {
             most,
             epoll,
             events: vec![libc::epoll_event { events: 0, u64: 0 }; READY],
+            refused: false,
         })
     }
 
@@ -80,23 +83,27 @@ impl Ports {
         self.sockets[0].len() + self.sockets[1].len()
     }
 
-    /// Opens the first so many of each IP version, where they are not. One that the system refuses is
-    /// tried again the next time; what would leave by it counts as refused.
+    /// Opens the first so many of each IP version, where they are not; once for each batch. One that the
+    /// system refuses is tried again the next time, and what would leave by it is refused too.
     pub(super) fn open_first(&mut self, wanted: [usize; 2]) {
+        self.refused = false;
         for (version, wanted) in wanted.into_iter().enumerate() {
-            while self.sockets[version].len() < wanted.min(self.most) {
-                if self.open_next(version).is_err() {
-                    break;
-                }
-            }
+            self.refused |= self.open_up_to(version, wanted).is_err();
         }
     }
 
     /// Makes sure that a port is open, as far as the system lets us.
     pub(super) fn ensure(&mut self, lane: Lane) {
-        let mut wanted = [0; 2];
-        wanted[lane.version] = lane.port.index() + 1;
-        self.open_first(wanted);
+        if !self.refused {
+            self.refused = self.open_up_to(lane.version, lane.port.index() + 1).is_err();
+        }
+    }
+
+    fn open_up_to(&mut self, version: usize, wanted: usize) -> io::Result<()> {
+        while self.sockets[version].len() < wanted.min(self.most) {
+            self.open_next(version)?;
+        }
+        Ok(())
     }
 
     fn open_next(&mut self, version: usize) -> io::Result<()> {

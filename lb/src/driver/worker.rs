@@ -1,12 +1,14 @@
+mod nat;
+
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read},
     net::SocketAddr,
     os::{
         fd::{AsFd, AsRawFd},
         unix::net::UnixStream,
     },
-    sync::{Arc, mpsc},
-    thread::{self, JoinHandle},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -16,14 +18,13 @@ use wire::FiveTuple;
 use super::{
     BATCH,
     batch::{Batch, Bytes},
+    handle::{Command, FlowSample, Handle},
     lessons::Lessons,
-    ports::{Lane, Ports, READY},
+    ports::{Lane, Ports},
     send::SendQueue,
 };
 use crate::{
-    counters::Counters,
     engine::Engine,
-    table::{BackendRef, Table},
     verdict::{Destination, Verdict},
 };
 
@@ -36,66 +37,6 @@ pub(crate) struct Sockets {
     pub(crate) listeners: Vec<(SocketAddr, Socket)>,
     /// One for each IP version in which nodes can be reached.
     pub(crate) tunnels: Vec<(SocketAddr, Socket)>,
-}
-
-/// What a worker can be told while it runs.
-pub(crate) enum Command {
-    /// Decide by this fleet from the next batch on.
-    Apply(Arc<Table>),
-    /// Read ClientHellos, or do not.
-    SetSni(bool),
-    /// Keep idle flows for this long.
-    SetFlowIdle(Duration),
-    /// Send some flows back, the last used first.
-    SampleFlows(usize, mpsc::Sender<Vec<FlowSample>>),
-    /// End.
-    Stop,
-}
-
-/// A flow as the admin endpoint shows it.
-#[derive(Clone, Debug)]
-pub(crate) struct FlowSample {
-    pub(crate) client: SocketAddr,
-    pub(crate) vip: SocketAddr,
-    pub(crate) backend: BackendRef,
-    pub(crate) idle: Duration,
-    pub(crate) proved: Duration,
-}
-
-/// A running worker.
-pub(crate) struct Handle {
-    commands: mpsc::Sender<Command>,
-    wake: UnixStream,
-    counters: Arc<Counters>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Handle {
-    pub(crate) fn counters(&self) -> &Arc<Counters> {
-        &self.counters
-    }
-
-    /// Tells the worker something; false if it has ended.
-    pub(crate) fn tell(&self, command: Command) -> bool {
-        // A full pipe means that the worker has wake-ups it has not read: one is enough.
-        self.commands.send(command).is_ok() && {
-            let _ = (&self.wake).write(&[0]);
-            true
-        }
-    }
-
-    pub(crate) fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.tell(Command::Stop);
-        if let Some(thread) = self.thread.take() {
-            let _panicked = thread.join();
-        }
-    }
 }
 
 /// Starts a worker.
@@ -117,7 +58,7 @@ pub(crate) fn spawn(
     // Built on its own thread, so that its buffers are memory near the core that uses them.
     let run = move || Worker::new(engine, sockets, ports, lessons, inbox, woken).run();
     let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
-    Ok(Handle { commands, wake, counters, thread: Some(thread) })
+    Ok(Handle::new(commands, wake, counters, thread))
 }
 
 struct Worker {
@@ -197,13 +138,6 @@ impl Worker {
             .chain([self.ports.readable().as_raw_fd()])
             .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
             .collect()
-    }
-
-    /// Opens the ports that the next batch may need, so that no datagram waits for one.
-    fn open_ports(&mut self) {
-        let wanted = self.engine.nat_ports();
-        self.ports.open_first(wanted);
-        self.engine.counters().nat_ports().set(self.ports.open() as u64);
     }
 
     /// Carries out what came in; false to end.
@@ -293,50 +227,6 @@ impl Worker {
         }
         self.flush_to_clients();
         Ok(received)
-    }
-
-    /// Serves the `nat` ports until they are empty, or long enough: as long as another socket's turn
-    /// may take. Each port that is ready gets its share of that.
-    fn serve_ports(&mut self) {
-        let mut left = BATCH * BATCHES_PER_TURN;
-        while left > 0 {
-            let ready = self.ports.look().min(left);
-            let share = (left / ready.max(1)).min(BATCH);
-            let (mut has_more, before) = (ready == READY, left);
-            self.batch.clear();
-            for which in 0..ready {
-                if self.batch.is_full() {
-                    self.flush_to_clients();
-                    self.batch.clear();
-                }
-                let received = self.serve_port(self.ports.ready(which), share);
-                has_more |= received == share;
-                left -= received;
-            }
-            self.flush_to_clients();
-            if !has_more || left == before {
-                return;
-            }
-        }
-    }
-
-    /// Takes at most `most` datagrams from a port, besides those of other ports that wait to be sent;
-    /// says how many.
-    fn serve_port(&mut self, lane: Lane, most: usize) -> usize {
-        let Some(socket) = self.ports.socket(lane.number()) else {
-            return 0;
-        };
-        // An error is one that an earlier datagram of ours brought back (ICMP), as in `turn`.
-        let received = self.batch.receive_more(socket, most).unwrap_or_default();
-        let now = now();
-        for slot in received.clone() {
-            let Some(node) = self.batch.sender(slot) else {
-                continue;
-            };
-            let verdict = self.engine.from_nat(now, lane.port, node, self.batch.datagram(slot));
-            self.queue_to_client(&verdict, self.batch.whole(slot));
-        }
-        received.len()
     }
 
     fn on_timeout(&mut self) {

@@ -255,7 +255,7 @@ impl Engine {
 mod tests {
     use std::{path::Path, sync::Arc};
 
-    use control::fleet::Fleet;
+    use control::fleet::{Fleet, Forward};
     use proptest::prelude::*;
 
     use super::*;
@@ -273,8 +273,11 @@ mod tests {
             ops in prop::collection::vec((0..4_u8, 4..9_usize, any::<u8>(), 0..60_u64), 0..200),
         ) {
             let table = table();
-            let node = table.sender("10.0.0.1:7000".parse().expect("an address")).expect("a node");
-            let limits = Limits { flows: 8, flow_idle: LEARNED_IDLE };
+            let node = table
+                .sender("10.0.0.1:7000".parse().expect("an address"), Forward::Tunnel)
+                .expect("a node");
+            let limits =
+                Limits { flows: 8, flow_idle: LEARNED_IDLE, nat_ports: 8, nat_mappings: 8 };
             let mut learned = Learned::new(&limits, &Secret::new([7; 16]));
             #[expect(clippy::disallowed_methods, reason = "any instant will do as a beginning")]
             let mut now = Instant::now();

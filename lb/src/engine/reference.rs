@@ -289,7 +289,7 @@ impl Reference {
         let Some(listener) = self.listener(tuple.vip()) else {
             return Answer::Drop(DropReason::UnknownVip);
         };
-        self.learn(now, &place, payload);
+        self.learn(now, place, payload);
         if let Ok(message) = Message::parse(payload)
             && message.class() == MessageClass::Success
             && message.method() == BINDING

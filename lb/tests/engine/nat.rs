@@ -223,10 +223,10 @@ fn a_node_may_change_how_it_is_reached_and_keeps_its_flows() {
 }
 
 #[test]
-fn what_is_dropped_makes_no_mapping() {
+fn what_is_dropped_or_answered_here_makes_no_mapping() {
     let down = FleetText::new(&[VERIFIED]).node(A.node().forward("nat").state("down"));
     let mut lb = Lb::new(&down);
-    lb.client(client(1), &A.check(&VERIFIED, 1)).is(dropped(DropReason::NodeDown));
+    lb.client(client(1), &A.check(&VERIFIED, 1)).is(Answer::Reply);
     lb.client(client(1), &sample::srtp()).is(dropped(DropReason::NoFlow));
     let connection = kit::Connection::v1(b"original", b"source");
     let first = connection.hello(&hello("www.example.com"));

@@ -1,12 +1,13 @@
 //! `forward = "nat"`: nodes that know nothing of us.
 
+mod many;
+
 use std::{
-    collections::BTreeSet,
     fs,
     net::{SocketAddr, UdpSocket},
 };
 
-use kit::{FleetText, Node, Routing, Session, quic, sample, stun};
+use kit::{Connection, FleetText, Hello, Node, Routing, Session, quic, sample, stun};
 
 use crate::process::{Folder, PATIENCE, Running, eventually, free_port, get, metric};
 
@@ -173,6 +174,23 @@ fn the_nodes_success_binds_the_flow_though_it_names_the_lb_as_the_client() {
 }
 
 #[test]
+fn a_hello_that_was_held_leaves_as_it_came_in_the_order_in_which_it_came() {
+    let node = socket("127.0.0.1:0");
+    let client = socket("127.0.0.1:0");
+    let world = World::start(&["127.0.0.1"], &fleet_of(&[&node]), "");
+    let name = format!("{}.example.test", ROUTING.label(&server(0), 1));
+    let hello = Hello::named(&name).post_quantum().bytes();
+    let halves = Connection::v1(b"original", b"source").chrome_hello(&hello, 60);
+    for half in &halves {
+        client.send_to(half, world.vip()).expect("sent");
+    }
+    let came = [receives(&node), receives(&node)];
+    assert_eq!(came[0].1, came[1].1, "from one port");
+    assert!(came.map(|(datagram, _)| datagram) == halves, "in another form, or another order");
+    assert_eq!(world.metric("onevip_lb_routes_total{by=\"sni\"}"), 2);
+}
+
+#[test]
 fn every_ip_version_reaches_every_other_also_by_wildcard_listeners() {
     let nodes = [socket("127.0.0.1:0"), socket("[::1]:0")];
     let world = World::start(&["0.0.0.0", "[::]"], &fleet_of(&[&nodes[0], &nodes[1]]), "");
@@ -229,6 +247,22 @@ fn only_the_node_that_a_port_stands_at_is_heard_there() {
         eventually(reason, || world.metric(&line) == 1);
     }
     both_ways(&client, world.vip(), &nodes[0], &to_node(0, b"and it goes on"));
+}
+
+#[test]
+fn a_node_without_a_socket_ends_nothing() {
+    let (gone, node) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+    let client = socket("127.0.0.1:0");
+    let world = World::start(&["127.0.0.1"], &fleet_of(&[&gone, &node]), "[io]\nworkers = 1\n");
+    // Both are known by one port, to which the errors of the one come.
+    both_ways(&client, world.vip(), &node, &to_node(1, b"before"));
+    both_ways(&client, world.vip(), &gone, &to_node(0, b"still there"));
+    drop(gone);
+    for _ in 0..3 {
+        client.send_to(&to_node(0, b"is anybody there?"), world.vip()).expect("sent");
+        both_ways(&client, world.vip(), &node, &to_node(1, b"after"));
+    }
+    assert_eq!(world.metric("onevip_lb_verdicts_total{verdict=\"forward\"}"), 2 * 2 + 3 * 3);
 }
 
 #[test]
@@ -301,82 +335,4 @@ fn ports_beyond_what_the_system_allows_are_refused_with_a_sentence() {
     assert_eq!(limited.status.code(), Some(2), "{error}");
     let says = "limits.nat_ports = 5000 needs up to 10070 open files, and the system allows 300";
     assert!(error.contains(says), "{error}");
-}
-
-/// 50,000 clients' places at nodes: 400 sockets that talk to 125 nodes each.
-#[test]
-fn fifty_thousand_mappings_take_bounded_sockets_and_memory_and_beyond_them_the_oldest_go() {
-    const NODES: u8 = 125;
-    const CLIENTS: usize = 400;
-    const MORE: usize = 20;
-    const MAPPINGS: usize = NODES as usize * CLIENTS;
-    let nodes: Vec<_> = (0..NODES).map(|number| socket(&format!("127.0.1.{number}:0"))).collect();
-    let clients: Vec<_> = (0..CLIENTS + MORE).map(|_| socket("127.0.0.1:0")).collect();
-    let world = World::start(
-        &["127.0.0.1"],
-        &fleet_of(&nodes.iter().collect::<Vec<_>>()),
-        &format!("[io]\nworkers = 1\n[limits]\nnat_mappings = {MAPPINGS}\n"),
-    );
-    let vip = world.vip();
-    let datagrams: Vec<_> = (0..NODES).map(|number| to_node(number, b"hello")).collect();
-    // What one client sends comes to all nodes, and each node's own answer comes back to it.
-    let round = |client: &UdpSocket| -> Vec<SocketAddr> {
-        for datagram in &datagrams {
-            client.send_to(datagram, vip).expect("sent");
-        }
-        let ports = nodes.iter().zip(&datagrams).map(|(node, datagram)| {
-            let (came, port) = receives(node);
-            assert!(came == *datagram, "another datagram: {came:02x?}");
-            let answer = format!("{} to {}", local(node), local(client));
-            node.send_to(answer.as_bytes(), port).expect("sent");
-            port
-        });
-        let ports = ports.collect();
-        let answers: BTreeSet<_> = nodes.iter().map(|_| receives(client)).collect();
-        let expected = |node| format!("{} to {}", local(node), local(client)).into_bytes();
-        assert_eq!(answers, nodes.iter().map(|node| (expected(node), vip)).collect());
-        ports
-    };
-    let rss = || {
-        let status = fs::read_to_string(format!("/proc/{}/status", world.lb.id())).expect("there");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("there");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
-    };
-    let before = rss();
-    let first: Vec<_> = clients[..CLIENTS].iter().map(&round).collect();
-    for number in 0..usize::from(NODES) {
-        let ports: BTreeSet<_> = first.iter().map(|ports| ports[number]).collect();
-        assert_eq!(ports.len(), CLIENTS, "each client has a port of its own at node {number}");
-    }
-    let metrics = world.metrics();
-    let entries = "onevip_lb_entries{table=\"nat\"}";
-    let evictions = "onevip_lb_evictions_total{table=\"nat\"}";
-    assert_eq!(metric(&metrics, entries), MAPPINGS as u64);
-    assert_eq!(metric(&metrics, evictions), 0);
-    let all: BTreeSet<_> = first.iter().flatten().collect();
-    assert_eq!(all.len(), CLIENTS, "nodes share the ports");
-    let files = fs::read_dir(format!("/proc/{}/fd", world.lb.id())).expect("there").count();
-    assert!(files < CLIENTS + 64 + 64, "{files} files are open");
-    let grown = rss().saturating_sub(before);
-    assert!(grown < 64 * 1024, "{grown} KiB more for {MAPPINGS} mappings");
-
-    // All are the same when they come again.
-    for (client, ports) in clients[..CLIENTS].iter().zip(&first) {
-        assert_eq!(round(client), *ports);
-    }
-    // And beyond the bound as many go as come: those that were unused for longest.
-    clients[CLIENTS..].iter().for_each(|client| drop(round(client)));
-    let metrics = world.metrics();
-    let more = MORE * usize::from(NODES);
-    assert_eq!(metric(&metrics, entries), MAPPINGS as u64);
-    assert_eq!(metric(&metrics, evictions), more as u64);
-    for (client, ports) in clients[MORE..CLIENTS].iter().zip(&first[MORE..]) {
-        assert_eq!(round(client), *ports, "they were used since");
-    }
-    assert_eq!(world.metric(evictions), more as u64);
-    clients[..MORE].iter().for_each(|client| drop(round(client)));
-    let metrics = world.metrics();
-    assert_eq!(metric(&metrics, evictions), 2 * more as u64);
-    assert_eq!(metric(&metrics, entries), MAPPINGS as u64);
-    assert_eq!(metric(&metrics, "onevip_lb_drops_total{reason=\"send_failed\"}"), 0);
 }
