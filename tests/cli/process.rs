@@ -67,13 +67,20 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(arguments: &[&str], log: &Path) -> Self {
+        Self::spawn(onevip().args(arguments), log)
+    }
+
+    /// The same, where the system allows it to have only so many files open.
+    pub(crate) fn start_with_files(most: u32, arguments: &[&str], log: &Path) -> Self {
+        let script = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+        let program = env!("CARGO_BIN_EXE_onevip");
+        Self::spawn(Command::new("sh").args(["-c", &script, program]).args(arguments), log)
+    }
+
+    fn spawn(command: &mut Command, log: &Path) -> Self {
         let stderr = fs::File::create(log).expect("created");
-        let child = onevip()
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .expect("the program starts");
+        let child =
+            command.stdout(Stdio::null()).stderr(stderr).spawn().expect("the program starts");
         Self { child, log: log.to_owned() }
     }
 

@@ -24,8 +24,8 @@ pub(super) struct Ports {
     most: usize,
     epoll: OwnedFd,
     events: Vec<libc::epoll_event>,
-    /// The system has refused one, so it is not asked again before the next batch.
-    refused: bool,
+    /// The system has refused one of that version, so it is not asked again before the next batch.
+    refused: [bool; 2],
 }
 
 /// A port of an IP version.
@@ -69,7 +69,7 @@ impl Ports {
             most,
             epoll,
             events: vec![libc::epoll_event { events: 0, u64: 0 }; READY],
-            refused: false,
+            refused: [false; 2],
         })
     }
 
@@ -86,16 +86,16 @@ impl Ports {
     /// Opens the first so many of each IP version, where they are not; once for each batch. One that the
     /// system refuses is tried again the next time, and what would leave by it is refused too.
     pub(super) fn open_first(&mut self, wanted: [usize; 2]) {
-        self.refused = false;
         for (version, wanted) in wanted.into_iter().enumerate() {
-            self.refused |= self.open_up_to(version, wanted).is_err();
+            self.refused[version] = self.open_up_to(version, wanted).is_err();
         }
     }
 
     /// Makes sure that a port is open, as far as the system lets us.
     pub(super) fn ensure(&mut self, lane: Lane) {
-        if !self.refused {
-            self.refused = self.open_up_to(lane.version, lane.port.index() + 1).is_err();
+        if !self.refused[lane.version] {
+            let opened = self.open_up_to(lane.version, lane.port.index() + 1);
+            self.refused[lane.version] = opened.is_err();
         }
     }
 
@@ -155,7 +155,43 @@ impl Ports {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
+
+    fn lane(address: &str, port: u16) -> Lane {
+        Lane::to(address.parse().expect("valid"), NatPort::new(port))
+    }
+
+    #[test]
+    fn ports_are_opened_in_order_up_to_the_most_and_only_where_nodes_can_be_reached() {
+        let tunnel = "127.0.0.1:4000".parse().expect("valid");
+        let mut ports = Ports::new(&[tunnel], 3).expect("the system has an epoll");
+        assert_eq!(ports.open(), 0);
+        ports.ensure(lane("192.0.2.1:1", 1));
+        assert_eq!(ports.open(), 2);
+        ports.open_first([9, 9]);
+        assert_eq!(ports.open(), 3, "as many as there may be, and none of IPv6");
+        assert!(ports.socket(lane("192.0.2.1:1", 2).number()).is_some());
+        for none in [lane("192.0.2.1:1", 3), lane("[2001:db8::1]:1", 0)] {
+            ports.ensure(none);
+            assert!(ports.socket(none.number()).is_none());
+        }
+    }
+
+    #[test]
+    fn a_port_with_something_to_read_is_found() {
+        let tunnel = "127.0.0.1:4000".parse().expect("valid");
+        let mut ports = Ports::new(&[tunnel], 9).expect("the system has an epoll");
+        ports.open_first([9, 0]);
+        assert_eq!(ports.look(), 0);
+        let port = ports.sockets[0][7].local_addr().expect("bound").as_socket().expect("UDP");
+        assert_ne!(port.port(), 4000, "the tunnel's own port is the tunnel's");
+        let node = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+        node.send_to(b"answer", port).expect("sent");
+        assert_eq!(ports.look(), 1);
+        assert_eq!(ports.ready(0), lane("127.0.0.1:1", 7));
+    }
 
     #[test]
     fn a_lane_survives_as_a_number() {

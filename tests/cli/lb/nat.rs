@@ -326,13 +326,9 @@ fn ports_beyond_what_the_system_allows_are_refused_with_a_sentence() {
         "[listen]\nudp = [\"127.0.0.1:0\"]\n[fleet]\npath = \"fleet.toml\"\n\
          [limits]\nnat_ports = 5000\n[io]\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n",
     );
-    let limited = std::process::Command::new("sh")
-        .args(["-c", "ulimit -n 300 && exec \"$0\" lb --config \"$1\""])
-        .args([env!("CARGO_BIN_EXE_onevip"), &config])
-        .output()
-        .expect("the shell runs");
-    let error = String::from_utf8_lossy(&limited.stderr).into_owned();
-    assert_eq!(limited.status.code(), Some(2), "{error}");
+    let arguments = ["lb", "--config", &config];
+    let mut limited = Running::start_with_files(300, &arguments, &folder.path("log"));
+    assert_eq!(limited.wait(), 2, "{}", limited.log());
     let says = "limits.nat_ports = 5000 needs up to 10070 open files, and the system allows 300";
-    assert!(error.contains(says), "{error}");
+    assert!(limited.log().contains(says), "{}", limited.log());
 }
