@@ -113,7 +113,7 @@ impl World {
     }
 
     fn count(&self, read: impl Fn(&lb::counters::Counters) -> u64) -> u64 {
-        self.lb.counters().map(|counters| read(counters)).sum()
+        self.lb.counters().map(read).sum()
     }
 }
 
