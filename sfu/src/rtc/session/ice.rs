@@ -7,7 +7,7 @@ use wire::stun;
 
 use super::{Panicked, Session};
 use crate::rtc::{
-    fragment::{self, InvalidFragment},
+    fragment::{self, Fragment, InvalidFragment},
     sdp::{self, InvalidOffer},
 };
 
@@ -53,6 +53,12 @@ impl Session {
             self.rename(ours)
         });
         Ok(Answered { sdp: answer.sdp, renamed })
+    }
+
+    /// Reads a client's fragment. What makes the parser panic ends this session and no other.
+    pub(in crate::rtc) fn read(&mut self, fragment: &str) -> Result<Fragment, InvalidFragment> {
+        self.guarded(|_| fragment::read(fragment))
+            .map_err(|Panicked(problem)| InvalidFragment(problem))?
     }
 
     /// Restarts ICE without an offer. What str0m knows of the client's addresses stays, so they are not
