@@ -20,8 +20,9 @@ pub(crate) struct Browser {
     session: String,
     /// The browser's own process.
     process: Option<Pid>,
-    /// What it writes down, which nobody wants.
-    _profile: TempDir,
+    /// Where it writes things down that nobody wants.
+    profile: TempDir,
+    patience_ms: u64,
 }
 
 impl Browser {
@@ -46,13 +47,16 @@ impl Browser {
             });
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port(&mut driver)));
         // From here on it is stopped in any case.
-        let mut browser =
-            Self { driver, address, session: String::new(), process: None, _profile: profile };
-        let begun = browser.ask(
-            Method::POST,
-            "/session",
-            &json!({ "capabilities": browser.wanted(patience) }),
-        );
+        let mut browser = Self {
+            driver,
+            address,
+            session: String::new(),
+            process: None,
+            profile,
+            patience_ms: u64::try_from(patience.as_millis()).expect("small"),
+        };
+        let wanted = json!({ "capabilities": browser.wanted() });
+        let begun = ask(address, Method::POST, "/session", &wanted);
         browser.session = begun["sessionId"].as_str().expect("a session").to_owned();
         let process = begun["capabilities"]["goog:processID"].as_i64();
         let process = process.and_then(|process| i32::try_from(process).ok());
@@ -60,12 +64,11 @@ impl Browser {
         browser
     }
 
-    fn wanted(&self, patience: Duration) -> Value {
-        let profile = format!("--user-data-dir={}", self._profile.path().display());
-        let milliseconds = u64::try_from(patience.as_millis()).expect("small");
+    fn wanted(&self) -> Value {
+        let profile = format!("--user-data-dir={}", self.profile.path().display());
         json!({ "alwaysMatch": {
             "browserName": "chrome",
-            "timeouts": { "script": milliseconds * 2 },
+            "timeouts": { "script": self.patience_ms * 2 },
             "goog:chromeOptions": { "args": [
                 "--headless=new",
                 // Tests run as root in containers, where its sandbox does not start.
@@ -92,10 +95,11 @@ impl Browser {
         self.tell(Method::POST, "/url", json!({ "url": url })).await;
     }
 
-    /// Calls a function of the page, and says what came of it.
+    /// Calls a function of the page, and says what came of it: an object, which has `error` if it failed,
+    /// or took longer than the browser's patience.
     pub(crate) async fn run(&self, call: &str, arguments: Value) -> Value {
-        let script = "run(arguments[0], arguments[1], arguments[2])";
-        let asked = json!({ "script": script, "args": [call, arguments] });
+        let script = "run(...arguments)";
+        let asked = json!({ "script": script, "args": [call, arguments, self.patience_ms] });
         self.tell(Method::POST, "/execute/async", asked).await
     }
 
@@ -108,10 +112,6 @@ impl Browser {
     async fn tell(&self, method: Method, path: &str, body: Value) -> Value {
         let (address, path) = (self.address, format!("/session/{}{path}", self.session));
         spawn_blocking(move || ask(address, method, &path, &body)).await.expect("asked")
-    }
-
-    fn ask(&self, method: Method, path: &str, body: &Value) -> Value {
-        ask(self.address, method, path, body)
     }
 }
 

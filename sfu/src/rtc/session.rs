@@ -1,3 +1,5 @@
+mod ice;
+
 use std::{
     any::Any,
     collections::VecDeque,
@@ -20,8 +22,7 @@ use wire::{Class, classify, stun};
 use super::{
     Path, SessionId, Transmit,
     event::{Event, Incoming, MediaChange},
-    fragment::{self, InvalidFragment},
-    sdp::{self, InvalidOffer, Role},
+    sdp::Role,
     sources::Sources,
 };
 
@@ -68,19 +69,6 @@ struct InFlight {
 #[derive(Debug)]
 pub(super) struct Panicked(String);
 
-/// The answer to an offer, and whether the session is called by other ufrags from now on.
-pub(super) struct Answered {
-    pub(super) sdp: String,
-    pub(super) renamed: Option<Renamed>,
-}
-
-/// After a restart of ICE.
-pub(super) struct Renamed {
-    pub(super) new: String,
-    /// The ufrag that is not known any more.
-    pub(super) forgotten: Option<String>,
-}
-
 impl Session {
     pub(super) fn new(
         now: Instant,
@@ -122,82 +110,6 @@ impl Session {
 
     pub(super) const fn id(&self) -> &SessionId {
         &self.id
-    }
-
-    /// Ours, the newest first.
-    pub(super) fn ufrags(&self) -> impl Iterator<Item = &str> {
-        self.credentials.iter().map(|credentials| credentials.ufrag.as_str())
-    }
-
-    #[cfg(test)]
-    pub(super) fn credentials(&self) -> IceCreds {
-        self.credentials[0].clone()
-    }
-
-    /// Answers an offer, with the credentials that `fresh` gives if it restarts ICE.
-    pub(super) fn answer(
-        &mut self,
-        offer: &str,
-        candidates: &[SocketAddr],
-        fresh: impl FnOnce() -> IceCreds,
-    ) -> Result<Answered, InvalidOffer> {
-        let (former, role) = (self.remote.clone(), self.role);
-        let answer = self
-            .guarded(|rtc| sdp::answer(rtc, former.as_ref(), offer, role, candidates, fresh))
-            .map_err(|Panicked(problem)| InvalidOffer(problem))??;
-        self.remote = Some(answer.remote);
-        self.first = answer.first;
-        let renamed = answer.restarted.map(|ours| {
-            self.sources.restarted();
-            self.rename(ours)
-        });
-        Ok(Answered { sdp: answer.sdp, renamed })
-    }
-
-    /// Restarts ICE without an offer. What str0m knows of the client's addresses stays, so they are not
-    /// counted anew: an ICE-lite agent has no checks of its own to forget.
-    pub(super) fn restart(
-        &mut self,
-        theirs: IceCreds,
-        ours: IceCreds,
-    ) -> Result<Renamed, InvalidFragment> {
-        self.guarded(|rtc| {
-            let mut api = rtc.direct_api();
-            api.set_local_ice_credentials(ours.clone());
-            api.set_remote_ice_credentials(theirs.clone());
-        })
-        .map_err(|Panicked(problem)| InvalidFragment(problem))?;
-        self.remote = Some(theirs);
-        Ok(self.rename(ours))
-    }
-
-    fn rename(&mut self, ours: IceCreds) -> Renamed {
-        let new = ours.ufrag.clone();
-        self.credentials.insert(0, ours);
-        let forgotten = self.credentials.drain(2..).next();
-        Renamed { new, forgotten: forgotten.map(|credentials| credentials.ufrag) }
-    }
-
-    /// Names the present ICE session: our newest ufrag.
-    pub(super) fn tag(&self) -> &str {
-        &self.credentials[0].ufrag
-    }
-
-    /// Whether these are the client's credentials now.
-    pub(super) fn is_with(&self, theirs: &IceCreds) -> bool {
-        self.remote.as_ref() == Some(theirs)
-    }
-
-    /// What a client is told about the present ICE session, besides an answer.
-    pub(super) fn fragment(&self, candidates: &[SocketAddr]) -> String {
-        fragment::write(&self.credentials[0], self.first, candidates)
-    }
-
-    /// Whether a request was made by someone who knows the password that goes with this ufrag.
-    pub(super) fn is_authentic(&self, ufrag: &[u8], request: &stun::Message<'_>) -> bool {
-        let named = |ours: &&IceCreds| ours.ufrag.as_bytes() == ufrag;
-        let ours = self.credentials.iter().find(named);
-        ours.is_some_and(|ours| request.verify_integrity(ours.pass.as_bytes()))
     }
 
     /// Notes the request that is about to be fed, so that its answer is recognised.

@@ -3,9 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    InvalidFragment, InvalidOffer, Role, SessionId, WebRtc,
-    fragment::{self, Fragment},
-    session::Session,
+    InvalidFragment, InvalidOffer, Role, SessionId, WebRtc, fragment::Fragment, session::Session,
 };
 use crate::{RoomName, metrics::Kind};
 
@@ -177,7 +175,7 @@ impl WebRtc {
         let credentials = self.credentials();
         let session = self.sessions.get_mut(key).ok_or(Refused::NoSession)?;
         meant.check(session.tag())?;
-        let Fragment { credentials: theirs } = fragment::read(fragment)?;
+        let Fragment { credentials: theirs } = session.read(fragment)?;
         let renamed = match theirs {
             None if *meant == IfMatch::Any => return Err(InvalidFragment::no_credentials().into()),
             None => return Ok(Trickled::Noted),

@@ -175,7 +175,7 @@ async fn what_is_no_offer_is_refused_with_the_reason() {
 async fn names_that_are_none_and_places_that_are_not_there_are_refused() {
     let (node, ..) = node().await;
     let long = "r".repeat(10_000);
-    let names = ["a%2Fb", "%2e%2e", ".", "a%00b", "a%0d%0ab", "%c3%a4", "a%20b", &long];
+    let names = ["a%2Fb", "%2e%2e", ".", "...", "a%00b", "a%0d%0ab", "%c3%a4", "a%20b", &long];
     for path in ["/whip", "/whep"] {
         for name in names {
             let post = request(&node, "POST", &format!("{path}/{name}"));

@@ -86,6 +86,36 @@ fn a_players_line_waits_for_a_track_and_is_free_for_the_next_when_its_publisher_
     }
 }
 
+#[test]
+fn a_players_line_that_was_paused_goes_on_where_it_was() {
+    let mut world = connected();
+    assert!(reaches(&mut world, 0, 1, b"before"));
+    let mid = world.clients[1].lines[0];
+    for direction in [Direction::Inactive, Direction::RecvOnly] {
+        let player = &mut world.clients[1];
+        let (offer, pending) = player.offer(|api| api.set_direction(mid, direction));
+        let session = player.session.clone().expect("joined");
+        let updated = world.node.update(world.now, &session, None, &offer).expect("is answered");
+        world.clients[1].accept(pending, &updated.answer);
+        let flows = direction == Direction::RecvOnly;
+        let payload = direction.to_string();
+        assert_eq!(reaches(&mut world, 0, 1, payload.as_bytes()), flows, "{direction}");
+    }
+}
+
+#[test]
+fn a_publisher_stays_one_whatever_it_offers_later() {
+    let mut world = connected();
+    world.join_as(Role::Publisher, video(Direction::SendOnly));
+    world.clients[0].line(MediaKind::Video, Direction::RecvOnly);
+    let answer = world.update(0, false).expect("is answered");
+    let said = |direction| answer.lines().filter(|line| *line == direction).count();
+    let directions = ["a=recvonly", "a=inactive", "a=sendonly", "a=sendrecv"].map(said);
+    assert_eq!(directions, [1, 1, 0, 0], "{answer}");
+    connect(&mut world);
+    assert!(!reaches(&mut world, 2, 0, b"not for it"));
+}
+
 /// A client restarts ICE on its side. What it sends of that, and what it waits with for the answer.
 fn restart(client: &mut Client) -> (String, SdpPendingOffer) {
     let (offer, pending) = client.offer(|api| {
