@@ -3,6 +3,7 @@
 //! A [`Fleet`] is only made by [`Spec::validate`], so whoever holds one need not check it again.
 
 mod file;
+mod sessions;
 mod validate;
 
 use std::{fmt, net::SocketAddr};
@@ -17,7 +18,9 @@ use wire::{
 };
 
 pub use file::Spec;
+pub use sessions::Misfits;
 pub use validate::{Invalid, Warning};
+pub(crate) use {sessions::not_a_ufrag, validate::usable};
 
 /// One consistent state of the fleet.
 #[derive(Clone, Debug)]

@@ -101,6 +101,8 @@ impl World {
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
             .timeout_global(Some(PATIENCE))
+            // A server that has answered without reading a body closes, and may do so a moment later.
+            .max_idle_connections(0)
             .build()
             .into();
         Self { api, store, address, runtime, agent }
