@@ -123,7 +123,12 @@ impl TryFrom<String> for NodeId {
     type Error = InvalidNodeId;
 
     fn try_from(name: String) -> Result<Self, InvalidNodeId> {
-        if is_name(&name, 64) { Ok(Self(name)) } else { Err(InvalidNodeId(name)) }
+        if is_name(&name, 64) {
+            Ok(Self(name))
+        } else {
+            // Not a page of it.
+            Err(InvalidNodeId(name.chars().take(65).collect()))
+        }
     }
 }
 

@@ -100,6 +100,8 @@ impl Known<'_> {
 pub(crate) fn not_a_ufrag(text: &str) -> Option<String> {
     let fits = (UFRAG_MIN..=UFRAG_MAX).contains(&text.len()) && text.bytes().all(is_ice_char);
     (!fits).then(|| {
+        // Not a page of it.
+        let text: String = text.chars().take(UFRAG_MAX / 4).collect();
         format!("{text:?} is not an ICE ufrag: {UFRAG_MIN} to {UFRAG_MAX} of A-Z a-z 0-9 + /")
     })
 }

@@ -138,8 +138,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Media {
         let Path((node, id)) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
         let node = NodeId::try_from(node).map_err(Problem::bad_request)?;
         if !is_name(&id, NAME_MAX) {
-            let problem = format_args!("{id:?} is not the name of a session");
-            return Err(Problem::bad_request(problem));
+            let id: String = id.chars().take(NAME_MAX).collect();
+            return Err(Problem::bad_request(format_args!("{id:?} is not the name of a session")));
         }
         Ok(Self(node, id))
     }
