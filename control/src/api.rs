@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::{IpAddr, SocketAddr},
 };
 
@@ -96,7 +97,7 @@ pub struct Registration {
 }
 
 /// All that an LB or a node decides by, of one revision.
-#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct FleetView {
     /// The store's revision: what `after` is in the next call. A store that lost what it had begins
     /// anew, so another number is another state, be it lower.
@@ -114,10 +115,21 @@ pub struct FleetView {
     pub secrets: Option<NodeSecrets>,
 }
 
+impl fmt::Debug for FleetView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // There are keys in it.
+        write!(f, "FleetView({}, …)", self.revision)
+    }
+}
+
 /// An LB's call: what it has applied, and what it sees.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LbReport {
+    /// Tells this process from others of the name, where it is said: two that live at once and send
+    /// from different addresses are refused.
+    #[schema(pattern = "^[A-Za-z0-9._-]{0,64}$")]
+    pub instance: String,
     /// Where its datagrams for nodes leave from; none: where this call comes from.
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,

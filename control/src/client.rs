@@ -1,19 +1,18 @@
 //! Control as its callers see it: nodes, LBs and the command line.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+mod follow;
 
-use ipnet::IpNet;
+use std::{fmt, time::Duration};
+
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::{sync::watch, time};
-use tracing::{info, warn};
+
+pub use follow::{View, follow};
 
 use crate::{
     api::{FleetView, Heartbeat, LbRegistration, LbReport, Registration},
-    fleet::{Fleet, NodeId, Warning},
-    fold,
+    fleet::NodeId,
     http::Token,
-    records::NodeSecrets,
 };
 
 /// How long a call may take that waits for nothing.
@@ -22,8 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a call waits for another fleet, in seconds.
 const WAIT: u64 = 25;
 
-/// How long to wait before control is asked again after a failure, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// Longest answer, in bytes: far more than any fleet.
+const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
 /// A control's API. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -99,6 +98,11 @@ impl Client {
     pub fn new(url: &str, token: Option<Token>) -> Result<Self, InvalidUrl> {
         let invalid = || InvalidUrl(url.to_owned());
         let parsed = reqwest::Url::parse(url).map_err(|_| invalid())?;
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            // Which is a secret, perhaps, and not to be repeated.
+            let host = parsed.host_str().unwrap_or_default();
+            return Err(InvalidUrl(format!("{}://…@{host}", parsed.scheme())));
+        }
         if parsed.scheme() != "http" || parsed.query().is_some() || parsed.fragment().is_some() {
             return Err(invalid());
         }
@@ -217,9 +221,15 @@ impl Client {
             base: self.base.clone(),
             problem: cause(&error),
         };
-        let response = request.timeout(patience).send().await.map_err(unreachable)?;
+        let mut response = request.timeout(patience).send().await.map_err(unreachable)?;
         let status = response.status();
-        let bytes = response.bytes().await.map_err(unreachable)?.to_vec();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > ANSWER_MAX {
+                return Err(self.answer(&format_args!("it is longer than {ANSWER_MAX} bytes")));
+            }
+        }
         if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok((status, bytes));
         }
@@ -240,72 +250,4 @@ fn cause(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
-}
-
-/// What a control says, checked.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// The store's revision.
-    pub revision: u64,
-    /// The fleet.
-    pub fleet: Fleet,
-    /// What seems odd about it.
-    pub warnings: Arc<[Warning]>,
-    /// The addresses that clients are told.
-    pub candidates: Vec<SocketAddr>,
-    /// Where LBs send from.
-    pub lbs: Vec<IpNet>,
-    /// Keys that nodes share; for nodes only.
-    pub secrets: Option<NodeSecrets>,
-}
-
-impl TryFrom<FleetView> for View {
-    type Error = String;
-
-    fn try_from(view: FleetView) -> Result<Self, String> {
-        let FleetView { revision, fleet, candidates, lbs, secrets } = view;
-        let (fleet, warnings) = fold::read_spec(fleet)?;
-        Ok(Self { revision, fleet, warnings: warnings.into(), candidates, lbs, secrets })
-    }
-}
-
-/// Follows a control for ever: `newest` is what it said last that was valid. Ends when nobody looks at
-/// it any more. When control is gone, the last fleet stays, and that it may be old is logged once.
-pub async fn follow(client: Client, newest: watch::Sender<Option<Arc<View>>>) {
-    let mut known = None;
-    let mut retry = RETRY.0;
-    let mut failing = false;
-    loop {
-        let asked = tokio::select! {
-            asked = client.fleet(known) => asked,
-            () = newest.closed() => return,
-        };
-        match asked.map(|view| view.map(|view| (view.revision, View::try_from(view)))) {
-            Ok(said) => {
-                if failing {
-                    info!("control at {} answers again", client.base());
-                }
-                (failing, retry) = (false, RETRY.0);
-                let Some((revision, view)) = said else { continue };
-                known = Some(revision);
-                match view {
-                    Ok(view) => drop(newest.send_replace(Some(Arc::new(view)))),
-                    Err(problem) => {
-                        warn!("control at {}: {problem}; the fleet in use is kept", client.base());
-                    }
-                }
-            }
-            Err(problem) => {
-                if !failing {
-                    warn!("{problem}; the last fleet known stays in use");
-                }
-                failing = true;
-                tokio::select! {
-                    () = time::sleep(retry) => {}
-                    () = newest.closed() => return,
-                }
-                retry = (retry * 2).min(RETRY.1);
-            }
-        }
-    }
 }

@@ -230,14 +230,15 @@ impl Config {
         }
         let is_base = |url: &str| {
             url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|host| {
-                !host.is_empty() && !host.contains(|c: char| "/?# ".contains(c) || c.is_control())
+                !host.is_empty() && !host.contains(|c: char| "/?#@ ".contains(c) || c.is_control())
             })
         };
         if !self.http.public_url.as_deref().is_none_or(is_base) {
             let problem = "must be like \"https://control.example.test\", without a path";
             return Err(("http.public_url", problem.to_owned()));
         }
-        if let Some(mut vip) = self.vip() {
+        if !self.vip.addresses.is_empty() {
+            let mut vip = Vip { addresses: self.vip.addresses.clone() };
             vips::check(&mut vip).map_err(|problem| ("vip", problem))?;
         }
         if !TTL.contains(&self.nodes.ttl) {
@@ -276,8 +277,9 @@ impl Config {
     /// The VIP that a store without one begins with.
     #[must_use]
     pub fn vip(&self) -> Option<Vip> {
-        let addresses = &self.vip.addresses;
-        (!addresses.is_empty()).then(|| Vip { addresses: addresses.clone() })
+        let mut vip = Vip { addresses: self.vip.addresses.clone() };
+        // What cannot be was refused when it was read.
+        vips::check(&mut vip).is_ok().then_some(vip)
     }
 
     /// What is valid, but hardly meant.
@@ -287,6 +289,13 @@ impl Config {
         if self.http.token.is_none() {
             warnings.push(Warning(
                 "http.token and token_file are missing, so nothing can be changed through the API"
+                    .to_owned(),
+            ));
+        }
+        if self.http.public_url.is_none() && self.http.listen.ip().is_unspecified() {
+            warnings.push(Warning(
+                "http.public_url is missing and http.listen is a wildcard, so clients that join are \
+                 told URLs that lead nowhere"
                     .to_owned(),
             ));
         }

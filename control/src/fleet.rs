@@ -3,6 +3,7 @@
 //! A [`Fleet`] is only made by [`Spec::validate`], so whoever holds one need not check it again.
 
 mod file;
+mod sessions;
 mod validate;
 
 use std::{fmt, net::SocketAddr};
@@ -17,7 +18,9 @@ use wire::{
 };
 
 pub use file::Spec;
+pub use sessions::Misfits;
 pub use validate::{Invalid, Warning};
+pub(crate) use {sessions::not_a_ufrag, validate::usable};
 
 /// One consistent state of the fleet.
 #[derive(Clone, Debug)]
@@ -126,7 +129,12 @@ impl TryFrom<String> for NodeId {
     type Error = InvalidNodeId;
 
     fn try_from(name: String) -> Result<Self, InvalidNodeId> {
-        if is_name(&name, 64) { Ok(Self(name)) } else { Err(InvalidNodeId(name)) }
+        if is_name(&name, 64) {
+            Ok(Self(name))
+        } else {
+            // Not a page of it.
+            Err(InvalidNodeId(name.chars().take(65).collect()))
+        }
     }
 }
 

@@ -1,6 +1,10 @@
 //! From what a store says, change by change, to the fleet that everybody decides by. No I/O.
 
-use std::{collections::BTreeMap, mem, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    net::SocketAddr,
+};
 
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
@@ -131,16 +135,44 @@ impl Fold {
         self.members.insert(id, member);
     }
 
-    /// As if this were put.
-    pub fn set_session(&mut self, session: Session) {
-        let key = records::session(&session.ufrag, session.client_ufrag.as_deref());
-        self.sessions.insert(key, session);
+    /// The pool of a node.
+    #[must_use]
+    pub fn pool(&self, id: &NodeId) -> Option<&str> {
+        self.members.get(id).map(|member| member.node.pool.as_str())
     }
 
-    /// How many ICE sessions there are.
+    /// A node as it is remembered.
     #[must_use]
-    pub fn sessions(&self) -> usize {
+    pub fn member(&self, id: &NodeId) -> Option<&Member> {
+        self.members.get(id)
+    }
+
+    /// How many ICE sessions there would be with these.
+    #[must_use]
+    pub fn sessions_with(&self, new: &[Session]) -> usize {
         self.sessions.len()
+            + new.iter().filter(|session| !self.sessions.contains_key(&key(session))).count()
+    }
+
+    /// What keeps these sessions out of the fleet, in one sentence. They come last, so that no session
+    /// is driven out by another.
+    ///
+    /// # Errors
+    /// One sentence, where the fleet is not valid without them either.
+    pub fn refusal(&self, new: &[Session]) -> Result<Option<String>, String> {
+        let mut others = self.clone();
+        others.sessions.retain(|_, session| self.members.contains_key(&session.node));
+        for session in new {
+            others.sessions.remove(&key(session));
+        }
+        let first = others.sessions.len();
+        let mut spec = others.spec();
+        if let Some(sessions) = spec["session"].as_array_mut() {
+            sessions.extend(new.iter().map(|session| json!(session)));
+        }
+        let (_, _, misfits) = parse(spec)?.validate_without_misfits().map_err(|e| e.to_string())?;
+        let refused = misfits.iter().find(|(index, _)| *index >= first);
+        Ok(refused.map(|(_, invalid)| invalid.without_index()))
     }
 
     /// Bytes of a server ID, by the routing configuration of the lowest number.
@@ -168,12 +200,26 @@ impl Fold {
         Standing { state: stricter(member.wanted, own), alive }
     }
 
-    /// The fleet as a whole, checked as a fleet file is.
+    /// The fleet as a whole, checked as a fleet file is, and as one would say it. Sessions that do not
+    /// fit (any more: their node has moved, say) are left out, which is a warning; one session must not
+    /// keep a fleet as it was.
     ///
     /// # Errors
     /// One sentence; whoever follows keeps the fleet it has.
-    pub fn fleet(&self) -> Result<(Fleet, Vec<Warning>), String> {
-        read_spec(self.spec())
+    pub fn whole(&self) -> Result<(Fleet, Vec<Warning>, Value), String> {
+        let mut spec = self.spec();
+        let checked = parse(spec.clone())?.validate_without_misfits();
+        let (fleet, mut warnings, misfits) = checked.map_err(|invalid| invalid.to_string())?;
+        if let Some((_, first)) = misfits.first() {
+            let count = misfits.len();
+            warnings.push(Warning(format!("{count} sessions are left out, the first: {first}")));
+            let left_out: BTreeSet<_> = misfits.iter().map(|(index, _)| *index).collect();
+            let mut index = 0..;
+            if let Some(sessions) = spec["session"].as_array_mut() {
+                sessions.retain(|_| !index.next().is_some_and(|index| left_out.contains(&index)));
+            }
+        }
+        Ok((fleet, warnings, spec))
     }
 
     /// The fleet as a fleet file would say it, unchecked.
@@ -207,13 +253,20 @@ impl Fold {
     }
 }
 
-/// The fleet that [`Fold::spec`] wrote, here or elsewhere, checked as a fleet file is.
+/// The fleet that [`Fold::whole`] wrote, here or elsewhere, checked as a fleet file is.
 ///
 /// # Errors
 /// One sentence; whoever follows keeps the fleet it has.
 pub fn read_spec(spec: Value) -> Result<(Fleet, Vec<Warning>), String> {
-    let spec: Spec = serde_json::from_value(spec).map_err(|error| error.to_string())?;
-    spec.validate().map_err(|invalid| invalid.to_string())
+    parse(spec)?.validate().map_err(|invalid| invalid.to_string())
+}
+
+fn parse(spec: Value) -> Result<Spec, String> {
+    serde_json::from_value(spec).map_err(|error| error.to_string())
+}
+
+fn key(session: &Session) -> String {
+    records::session(&session.ufrag, session.client_ufrag.as_deref())
 }
 
 /// Puts what an entry says at a key; true if that was not there.

@@ -3,7 +3,7 @@
 //! When the store is gone, the last fleet stays in use, and is said to be old. Nothing is taken back
 //! because a connection was lost: only what the store says counts.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use serde_json::Value;
@@ -11,10 +11,11 @@ use tokio::{
     sync::watch,
     time::{self, Instant},
 };
+use tracing::warn;
 
 use crate::{
     fleet::{Fleet, Warning},
-    fold::{self, Fold},
+    fold::Fold,
     foreground::reached,
     records::Unreadable,
     registry::{RegistryError, load},
@@ -28,7 +29,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const GATHER: Duration = Duration::from_millis(20);
 
 /// A fleet, and the state of the store that it is of.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Snapshot {
     /// The store's revision.
     pub revision: Revision,
@@ -42,6 +43,13 @@ pub struct Snapshot {
     pub candidates: Arc<[SocketAddr]>,
     /// Where LBs send from.
     pub lbs: Arc<[IpNet]>,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // There are keys in it.
+        write!(f, "Snapshot({}, …)", self.revision)
+    }
 }
 
 /// What a follower knows now.
@@ -116,9 +124,8 @@ fn take(fold: &mut Fold, changes: &Changes) -> Result<bool, Unreadable> {
 
 /// A fleet that is not valid changes nothing but the problem.
 fn publish(fold: &Fold, revision: Revision, followed: &watch::Sender<Followed>) {
-    let spec = fold.spec();
-    match fold::read_spec(spec.clone()) {
-        Ok((fleet, warnings)) => followed.send_modify(|followed| {
+    match fold.whole() {
+        Ok((fleet, warnings, spec)) => followed.send_modify(|followed| {
             *followed = Followed {
                 snapshot: Some(Snapshot {
                     revision,
@@ -131,6 +138,9 @@ fn publish(fold: &Fold, revision: Revision, followed: &watch::Sender<Followed>) 
                 problem: None,
             };
         }),
-        Err(problem) => followed.send_modify(|followed| followed.problem = Some(problem)),
+        Err(problem) => {
+            warn!("the fleet in the store is not valid, so the one before stays: {problem}");
+            followed.send_modify(|followed| followed.problem = Some(problem));
+        }
     }
 }

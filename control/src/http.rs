@@ -5,7 +5,8 @@
 //! | `heartbeat` | how nodes come in and stay |
 //! | `nodes` | nodes as operators see them |
 //! | `rooms` | rooms |
-//! | `join`, `carry` | what clients need, and their calls to their nodes |
+//! | `join` | what clients need |
+//! | `media`, `carry` | clients' own calls, and their way to their nodes |
 //! | `sessions` | ICE sessions of other SFUs |
 //! | `health` | health and metrics |
 //! | `fleet` | the fleet as LBs and nodes follow it |
@@ -27,6 +28,7 @@ mod health;
 mod heartbeat;
 mod join;
 mod lbs;
+mod media;
 mod nodes;
 mod openapi;
 mod problem;
@@ -45,29 +47,29 @@ use std::{
 };
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{Method, StatusCode},
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
+    extract::{DefaultBodyLimit, Request},
+    http::StatusCode,
+    middleware,
 };
 use tokio::{net::TcpListener, sync::watch};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouter},
+    routes,
+};
 
 pub use auth::{InvalidToken, TOKEN_MIN, Token, Tokens};
 
 use crate::{
     follow::{self, Followed},
-    hex,
-    join::{self as join_token, Joins},
-    records,
+    join::Joins,
     registry::Registry,
     rooms::Rooms,
-    store::{Condition, Outcome, Store, Txn, embedded::Embedded},
+    store::embedded::Embedded,
     watchdog,
 };
-use auth::Scope;
+use extract::BodyMax;
 use health::Requests;
 use problem::Problem;
 
@@ -90,7 +92,7 @@ pub struct Api {
     followed: watch::Receiver<Followed>,
     /// Taken by whoever serves first, and follows the store for all clones.
     feed: Arc<Mutex<Option<watch::Sender<Followed>>>>,
-    /// Once the store's key is read.
+    /// Once the store's key is read, by the first who joins.
     joins: Arc<OnceLock<Joins>>,
     /// What clients reach this API by.
     public_url: Arc<OnceLock<String>>,
@@ -161,7 +163,6 @@ impl Api {
     pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
         let here = format!("http://{}", listener.local_addr()?);
         let _set_before = self.public_url.set(here);
-        self.read_join_key().await;
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
         let store = self.store.clone();
         let in_background = async move {
@@ -180,14 +181,6 @@ impl Api {
         serve.await
     }
 
-    /// Reads the key of join tokens; makes it, if the store has none. Without it nobody joins here.
-    async fn read_join_key(&self) {
-        match join_key(&self.store).await {
-            Ok(key) => drop(self.joins.set(Joins::new(key))),
-            Err(problem) => tracing::error!("nobody can join by this control: {problem}"),
-        }
-    }
-
     fn router(self) -> Router {
         let (router, document) = OpenApiRouter::with_openapi(openapi::document())
             .routes(routes!(nodes::list))
@@ -196,13 +189,14 @@ impl Api {
             .routes(routes!(nodes::undrain))
             .routes(routes!(fleet::show))
             .routes(routes!(lbs::show))
-            .routes(routes!(lbs::put, lbs::remove))
+            .merge(limited(routes!(lbs::put, lbs::remove), lbs::REPORT_MAX))
             .routes(routes!(vips::list))
-            .routes(routes!(vips::put, vips::remove))
-            .routes(routes!(sessions::list, sessions::add))
+            .routes(routes!(vips::show, vips::put, vips::remove))
+            .merge(limited(routes!(sessions::list, sessions::add), sessions::BODY_MAX))
             .routes(routes!(sessions::remove))
             .routes(routes!(rooms::list))
-            .merge(media())
+            .routes(routes!(join::join))
+            .merge(media::routes())
             .routes(routes!(rooms::show, rooms::place, rooms::end))
             .routes(routes!(health::healthz))
             .routes(routes!(health::readyz))
@@ -216,21 +210,16 @@ impl Api {
             .method_not_allowed_fallback(not_allowed)
             .layer(DefaultBodyLimit::max(BODY_MAX))
             // Whatever is not known to change nothing needs the token, so that no route is forgotten.
-            .layer(middleware::from_fn_with_state(self.clone(), authorize))
-            .layer(middleware::from_fn_with_state(self.clone(), health::count))
+            .layer(middleware::from_fn_with_state(self.clone(), auth::authorize))
+            .layer(middleware::from_fn_with_state(self.clone(), health::note))
             .with_state(self)
     }
 }
 
-/// What browsers call, from pages of any origin.
-fn media() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(join::join))
-        .routes(routes!(carry::whip, carry::whip_options))
-        .routes(routes!(carry::whep, carry::whep_options))
-        .routes(routes!(carry::change, carry::end))
-        .layer(DefaultBodyLimit::max(carry::SDP_MAX))
-        .layer(carry::cors())
+/// Routes that take longer bodies than others.
+fn limited(routes: UtoipaMethodRouter<Api>, bytes: usize) -> OpenApiRouter<Api> {
+    let router = OpenApiRouter::new().routes(routes);
+    router.layer(DefaultBodyLimit::max(bytes)).layer(Extension(BodyMax(bytes)))
 }
 
 fn to_nodes() -> reqwest::Client {
@@ -239,55 +228,6 @@ fn to_nodes() -> reqwest::Client {
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy();
     builder.build().expect("a client without TLS has nothing to fail by")
-}
-
-/// The key of join tokens, one for the whole fleet.
-async fn join_key(store: &Db) -> Result<[u8; join_token::KEY_LEN], String> {
-    let mut fresh = [0; join_token::KEY_LEN];
-    getrandom::fill(&mut fresh).map_err(|error| error.to_string())?;
-    let key = || records::JOIN_KEY.to_owned();
-    let txn = Txn {
-        when: vec![Condition::Absent(key())],
-        then: vec![records::put(key(), &hex::encode(&fresh), None)],
-    };
-    match store.commit(txn).await.map_err(|error| error.to_string())? {
-        Outcome::Committed(_) => Ok(fresh),
-        Outcome::Refused(there) => {
-            let there = there.into_iter().flatten().next().ok_or("it has just been taken away")?;
-            let text: String = records::read(&there).map_err(|error| error.to_string())?;
-            hex::decode_key(&text).map_err(|error| error.to_string())
-        }
-    }
-}
-
-/// Lets a call on that may go on; what it is known for goes with it.
-async fn authorize(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    if let Some(scopes) = needed(request.method(), route) {
-        match api.tokens().check(scopes, request.headers()) {
-            Ok(scope) => drop(request.extensions_mut().insert(scope)),
-            Err(problem) => return problem.into_response(),
-        }
-    }
-    next.run(request).await
-}
-
-/// Whose tokens a call needs one of. `None`: it needs none. What is not known to change nothing needs
-/// the operator's, so that no route is forgotten.
-fn needed(method: &Method, route: &str) -> Option<&'static [Scope]> {
-    match (method.as_str(), route) {
-        ("GET" | "HEAD", "/v1/fleet") => Some(&[Scope::Operator, Scope::Node, Scope::Lb]),
-        ("GET" | "HEAD" | "OPTIONS", _) => None,
-        ("PUT", "/v1/nodes/{id}") => Some(&[Scope::Operator, Scope::Node]),
-        ("POST", "/v1/sessions") | ("DELETE", "/v1/sessions/{ufrag}") => {
-            Some(&[Scope::Operator, Scope::Node])
-        }
-        // The handler knows who may be in the room, and a session's URL is its own key.
-        ("POST", "/whip/{room}" | "/whep/{room}") => None,
-        ("PATCH" | "DELETE", "/sessions/{node}/{id}") => None,
-        ("PUT", "/v1/lbs/{id}") => Some(&[Scope::Operator, Scope::Lb]),
-        _ => Some(&[Scope::Operator]),
-    }
 }
 
 async fn unknown(request: Request) -> Problem {

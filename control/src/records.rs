@@ -21,6 +21,8 @@
 //! sending to a node whose lease is gone, since its sessions may be well; and nodes go on taking the
 //! datagrams of an LB whose lease is gone, for the same reason.
 
+mod keys;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -34,6 +36,10 @@ use utoipa::ToSchema;
 use crate::{
     fleet::{Forward, NodeId, State},
     store::{Entry, LeaseId, Write},
+};
+
+pub use keys::{
+    address, balancer, lb, member, node, quarantine, room, server_id, session, stats, vip,
 };
 
 /// Where members are kept.
@@ -172,7 +178,7 @@ pub struct Owner {
 }
 
 /// How IDs are written: `hash_key` and the `[[routing]]` of a fleet file.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Routing {
     /// Hex, 16 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,6 +186,13 @@ pub struct Routing {
     /// As in a fleet file.
     #[serde(default)]
     pub routing: Vec<Value>,
+}
+
+impl fmt::Debug for Routing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // There are keys in it.
+        write!(f, "Routing({} configurations, …)", self.routing.len())
+    }
 }
 
 /// An ICE session of a foreign SFU.
@@ -208,6 +221,9 @@ pub struct Balancer {
 /// What an LB that holds its lease sees.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Lb {
+    /// The process, where it said which.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub instance: String,
     /// The revision that all its workers decide by.
     #[serde(default)]
     pub revision: u64,
@@ -281,74 +297,6 @@ pub struct Unreadable {
     pub key: String,
     /// What is wrong with it.
     pub problem: String,
-}
-
-/// Key of a node's membership.
-#[must_use]
-pub fn member(id: &NodeId) -> String {
-    format!("{MEMBERS}{id}")
-}
-
-/// Key of a node's sign of life.
-#[must_use]
-pub fn node(id: &NodeId) -> String {
-    format!("{NODES}{id}")
-}
-
-/// Key of a server ID, in hex.
-#[must_use]
-pub fn server_id(hex: &str) -> String {
-    format!("server-ids/{hex}")
-}
-
-/// Key of an address.
-#[must_use]
-pub fn address(address: SocketAddr) -> String {
-    format!("addresses/{address}")
-}
-
-/// Key of where an LB sends from.
-#[must_use]
-pub fn balancer(id: &NodeId) -> String {
-    format!("{BALANCERS}{id}")
-}
-
-/// Key of an LB's report.
-#[must_use]
-pub fn lb(id: &NodeId) -> String {
-    format!("{LBS}{id}")
-}
-
-/// Key of a VIP.
-#[must_use]
-pub fn vip(name: &NodeId) -> String {
-    format!("{VIPS}{name}")
-}
-
-/// Key of an ICE session, its user fragments percent-encoded: ICE's characters include the slash.
-#[must_use]
-pub fn session(ufrag: &str, client_ufrag: Option<&str>) -> String {
-    let encode = |text: &str| text.replace('+', "%2B").replace('/', "%2F");
-    let client = client_ufrag.map(|client| format!("/{}", encode(client))).unwrap_or_default();
-    format!("{SESSIONS}{}{client}", encode(ufrag))
-}
-
-/// Key of a node's report.
-#[must_use]
-pub fn stats(id: &NodeId) -> String {
-    format!("{STATS}{id}")
-}
-
-/// Key of a room. Names with a slash would reach into other tenants, so they are refused before.
-#[must_use]
-pub fn room(tenant: &str, room: &str) -> String {
-    format!("{ROOMS}{tenant}/{room}")
-}
-
-/// Key of a server ID's quarantine.
-#[must_use]
-pub fn quarantine(hex: &str) -> String {
-    format!("quarantine/{hex}")
 }
 
 /// The value of an entry.

@@ -5,6 +5,7 @@
 //! chooses otherwise. Nothing here compares clocks: a node lives as long as its lease.
 
 mod error;
+mod take;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +14,7 @@ use crate::{
     fold::Fold,
     hex::{self, NotHex},
     records::{self, Alive, Description, Member, Owner},
-    store::{Condition, Entry, LeaseId, List, Outcome, PAGE_MAX, Revision, Store, Txn, Write},
+    store::{self, Condition, Entry, LeaseId, Outcome, Revision, Store, Txn, Write},
 };
 
 pub use error::RegistryError;
@@ -81,18 +82,10 @@ pub(crate) async fn load<S: Store>(store: &S) -> Result<(Fold, Revision), Regist
         records::BALANCERS,
         records::VIPS,
     ] {
-        let mut after: Option<String> = None;
-        loop {
-            let list = List { prefix, after: after.as_deref(), limit: PAGE_MAX, at };
-            let page = store.list(list).await?;
-            at = Some(page.revision);
-            for entry in &page.entries {
-                fold.put(entry)?;
-            }
-            after = page.entries.last().map(|entry| entry.key.clone());
-            if !page.more {
-                break;
-            }
+        let (entries, revision) = store::all(store, prefix, at).await?;
+        at = Some(revision);
+        for entry in &entries {
+            fold.put(entry)?;
         }
     }
     Ok((fold, at.unwrap_or_default()))
@@ -183,110 +176,11 @@ impl<S: Store> Registry<S> {
         Err(RegistryError::Overtaken)
     }
 
-    /// A name is one node's. Its former self may be replaced before its lease ends only from the same
-    /// address, which two cannot have.
-    async fn take_place(
-        &self,
-        id: &NodeId,
-        node: &Description,
-        former: Option<&Member>,
-        txn: &mut Txn,
-    ) -> Result<(), RegistryError> {
-        let (alive, at) = self.read::<Alive>(&records::node(id)).await?;
-        txn.when.push(still(records::node(id), at));
-        match (alive, former) {
-            (Some(_), Some(member)) if member.node.address != node.address => {
-                Err(RegistryError::Alive { id: id.clone(), address: member.node.address })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    async fn take_server_id(
-        &self,
-        id: &NodeId,
-        former: Option<&Member>,
-        wish: &Wish,
-        epoch: u64,
-        txn: &mut Txn,
-    ) -> Result<Option<String>, RegistryError> {
-        let had = former.and_then(|member| member.server_id.clone());
-        let wanted = match (wish, had) {
-            (Wish::None, None) => return Ok(None),
-            (Wish::This(wanted), Some(had)) if *wanted != had => {
-                return Err(RegistryError::OtherServerId { id: id.clone(), server_id: had });
-            }
-            (Wish::None | Wish::Any | Wish::This(_), Some(had)) => had,
-            (Wish::This(wanted), None) => wanted.clone(),
-            (Wish::Any, None) => self.free_server_id().await?,
-        };
-        let key = records::server_id(&wanted);
-        let (owner, at) = self.read::<Owner>(&key).await?;
-        match owner.and_then(|owner| owner.owner) {
-            Some(owner) if owner != *id => {
-                return Err(RegistryError::Taken { what: "server ID", value: wanted, owner });
-            }
-            Some(_) => {}
-            None => {
-                let quarantine = records::quarantine(&wanted);
-                if self.store.get(&quarantine).await?.0.is_some() {
-                    return Err(RegistryError::Quarantined(wanted));
-                }
-                txn.when.push(Condition::Absent(quarantine));
-            }
-        }
-        txn.when.push(still(key.clone(), at));
-        txn.then.push(records::put(key, &Owner { owner: Some(id.clone()), epoch }, None));
-        Ok(Some(wanted))
-    }
-
-    /// A server ID that nobody has or had lately: random, so that two who look at once rarely meet.
-    async fn free_server_id(&self) -> Result<String, RegistryError> {
-        let (fold, _) = load(&*self.store).await?;
-        let len = fold.server_id_len().ok_or_else(|| {
-            RegistryError::Invalid("there is no routing configuration to issue IDs with".to_owned())
-        })?;
-        for _ in 0..ATTEMPTS {
-            let mut bytes = vec![0; len];
-            getrandom::fill(&mut bytes).map_err(RegistryError::NoRandom)?;
-            let candidate = hex::encode(&bytes);
-            let is_free = |owner: Option<Owner>| owner.is_none_or(|owner| owner.owner.is_none());
-            if is_free(self.read(&records::server_id(&candidate)).await?.0)
-                && self.store.get(&records::quarantine(&candidate)).await?.0.is_none()
-            {
-                return Ok(candidate);
-            }
-        }
-        Err(RegistryError::Invalid(format!("hardly any server ID of {len} bytes is free")))
-    }
-
-    async fn take_address(
-        &self,
-        id: &NodeId,
-        node: &Description,
-        former: Option<&Member>,
-        epoch: u64,
-        txn: &mut Txn,
-    ) -> Result<(), RegistryError> {
-        let key = records::address(node.address);
-        let (owner, at) = self.read::<Owner>(&key).await?;
-        if let Some(owner) = owner.and_then(|owner| owner.owner).filter(|owner| owner != id) {
-            let value = node.address.to_string();
-            return Err(RegistryError::Taken { what: "address", value, owner });
-        }
-        txn.when.push(still(key.clone(), at));
-        txn.then.push(records::put(key, &Owner { owner: Some(id.clone()), epoch }, None));
-        if let Some(former) = former.filter(|former| former.node.address != node.address) {
-            txn.then.push(Write::Delete(records::address(former.node.address)));
-        }
-        Ok(())
-    }
-
     /// Whether the fleet would be valid with this member.
     async fn check(&self, id: &NodeId, member: &Member) -> Result<(), RegistryError> {
         let (mut fold, _) = load(&*self.store).await?;
         fold.set_member(id.clone(), member.clone());
-        fold.fleet().map(drop).map_err(RegistryError::Invalid)
+        fold.whole().map(drop).map_err(RegistryError::Invalid)
     }
 
     /// Says what a node is to be from now on, whether it lives or not.
@@ -327,7 +221,8 @@ impl<S: Store> Registry<S> {
         Ok(matches!(self.store.commit(txn).await?, Outcome::Committed(_)))
     }
 
-    /// Forgets a node that does not live. Its server ID is given to nobody for [`QUARANTINE`].
+    /// Forgets a node that does not live, or that nobody speaks for. Its server ID is given to nobody for
+    /// [`QUARANTINE`].
     ///
     /// # Errors
     /// [`RegistryError::Unknown`], [`RegistryError::StillAlive`], or those of the store.
@@ -337,13 +232,16 @@ impl<S: Store> Registry<S> {
             let key = records::member(id);
             let (member, at) = self.read::<Member>(&key).await?;
             let member = member.ok_or_else(|| RegistryError::Unknown(id.clone()))?;
-            if self.store.get(&records::node(id)).await?.0.is_some() {
+            let (alive, alive_at) = self.read::<Alive>(&records::node(id)).await?;
+            if alive.is_some() && !member.node.unattended {
                 return Err(RegistryError::StillAlive(id.clone()));
             }
             let mut txn = Txn {
-                when: vec![still(key.clone(), at), Condition::Absent(records::node(id))],
+                when: vec![still(key.clone(), at), still(records::node(id), alive_at)],
                 then: vec![
                     Write::Delete(key),
+                    Write::Delete(records::node(id)),
+                    Write::Delete(records::stats(id)),
                     Write::Delete(records::address(member.node.address)),
                 ],
             };

@@ -4,15 +4,18 @@
 //! holds its lease. Of any number who place a room at once one wins, and the others are told where it
 //! went.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crate::{
-    fleet::{NodeId, is_name},
+    fleet::{NodeId, State, is_name},
     fold::Fold,
     placement::{self, Assigned, Candidate, Wanted},
     records::{self, Room, Stats, Unreadable},
     registry::{RegistryError, load},
-    store::{Condition, Entry, List, Outcome, PAGE_MAX, Store, StoreError, Txn, Write},
+    store::{self, Condition, Entry, Outcome, Store, StoreError, Txn, Write},
 };
 
 /// Attempts at a transaction that others keep overtaking.
@@ -125,14 +128,9 @@ impl<S: Store> Rooms<S> {
             if let Some(room) = former.as_ref().filter(|room| *room != seen) {
                 return Ok(Some(room.clone()));
             }
-            let draining = |id: &NodeId, fold: &Fold| {
-                fold.members().any(|(other, _, standing)| {
-                    other == id && standing.state != crate::fleet::State::Serving
-                })
-            };
-            let (fold, _) = load(&*self.store).await?;
             // One that is only full for a moment keeps its rooms.
-            if !draining(&seen.home, &fold) {
+            let fold = self.fold_of(&seen.home).await?;
+            if fold.members().all(|(_, _, standing)| standing.state == State::Serving) {
                 return Ok(None);
             }
             match self.try_place(&key, found, former, wanted).await {
@@ -154,6 +152,14 @@ impl<S: Store> Rooms<S> {
         wanted: &Wanted,
     ) -> Result<Option<Room>, RoomError> {
         let (fold, _) = load(&*self.store).await?;
+        // A room that moves stays in its pool, unless another is asked for.
+        let pool = former.as_ref().and_then(|room| fold.pool(&room.home));
+        let wanted = match pool {
+            Some(pool) if wanted.pool.is_empty() => {
+                &Wanted { pool: pool.to_owned(), ..wanted.clone() }
+            }
+            Some(_) | None => wanted,
+        };
         let (home, report) = self.choose(&fold, wanted).await?;
         // Its lease, as it is now: a node that dies meanwhile takes no room.
         let (alive, _) = self.store.get(&records::node(&home)).await?;
@@ -199,31 +205,26 @@ impl<S: Store> Rooms<S> {
 
     /// Asked for every join, so without reading the whole fleet.
     async fn keeps_rooms(&self, home: &NodeId) -> Result<bool, RoomError> {
+        Ok(self.fold_of(home).await?.keeps_rooms(home))
+    }
+
+    /// What is known of one node.
+    async fn fold_of(&self, id: &NodeId) -> Result<Fold, RoomError> {
         let mut fold = Fold::default();
-        for key in [records::member(home), records::node(home)] {
+        for key in [records::member(id), records::node(id)] {
             if let (Some(entry), _) = self.store.get(&key).await? {
                 fold.put(&entry)?;
             }
         }
-        Ok(fold.keeps_rooms(home))
+        Ok(fold)
     }
 
     async fn choose(&self, fold: &Fold, wanted: &Wanted) -> Result<(NodeId, u64), RoomError> {
-        let mut all = std::collections::BTreeMap::<NodeId, Stats>::new();
-        let mut after: Option<String> = None;
-        loop {
-            let list =
-                List { prefix: records::STATS, after: after.as_deref(), limit: PAGE_MAX, at: None };
-            let page = self.store.list(list).await?;
-            for entry in &page.entries {
-                let name = entry.key.trim_start_matches(records::STATS).to_owned();
-                if let Ok(id) = NodeId::try_from(name) {
-                    all.insert(id, records::read(entry)?);
-                }
-            }
-            after = page.entries.last().map(|entry| entry.key.clone());
-            if !page.more {
-                break;
+        let mut all = BTreeMap::<NodeId, Stats>::new();
+        for entry in &store::all(&*self.store, records::STATS, None).await?.0 {
+            let name = entry.key.trim_start_matches(records::STATS).to_owned();
+            if let Ok(id) = NodeId::try_from(name) {
+                all.insert(id, records::read(entry)?);
             }
         }
         let stats = |id: &NodeId| all.get(id).copied().unwrap_or_default();

@@ -237,7 +237,8 @@ impl Service {
             warn!("{}: {key} has changed, which takes a restart", self.file.display());
         }
         self.config.admin.drain = new.admin.drain;
-        self.config.http = Http { listen: self.config.http.listen, ..new.http };
+        let Http { listen, public_url, .. } = self.config.http.clone();
+        self.config.http = Http { listen, public_url, ..new.http };
         self.api.set_tokens(self.config.http.tokens());
         info!("{}: applied", self.file.display());
     }
@@ -249,6 +250,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("name", old.name != new.name),
         ("store.path", old.store.path != new.store.path),
         ("http.listen", old.http.listen != new.http.listen),
+        ("http.public_url", old.http.public_url != new.http.public_url),
         ("nodes.ttl", old.nodes.ttl != new.nodes.ttl),
         ("fleet.path", old.fleet.path != new.fleet.path),
     ];

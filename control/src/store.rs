@@ -247,6 +247,27 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Watch, StoreError>> + Send;
 }
 
+/// All entries of a prefix, of one revision: `at`, or the newest.
+///
+/// # Errors
+/// Those of [`Store::list`].
+pub async fn all<S: Store>(
+    store: &S,
+    prefix: &str,
+    mut at: Option<Revision>,
+) -> Result<(Vec<Entry>, Revision), StoreError> {
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let after = entries.last().map(|entry| entry.key.as_str());
+        let page = store.list(List { prefix, after, limit: PAGE_MAX, at }).await?;
+        at = Some(page.revision);
+        entries.extend(page.entries);
+        if !page.more {
+            return Ok((entries, page.revision));
+        }
+    }
+}
+
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

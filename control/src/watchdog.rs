@@ -14,7 +14,7 @@ use crate::{
     fold::Fold,
     records::{self, Lb},
     registry::{Registry, RegistryError, load},
-    store::{List, PAGE_MAX, Store},
+    store::{self, Store},
 };
 
 /// How long a node without a lease must be out of reach.
@@ -88,8 +88,7 @@ async fn round<S: Store>(
     suspects: &mut Suspects,
     patience: Duration,
 ) -> Result<(), RegistryError> {
-    let list = List { prefix: records::LBS, after: None, limit: PAGE_MAX, at: None };
-    let lbs = store.list(list).await?.entries;
+    let (lbs, _) = store::all(store, records::LBS, None).await?;
     let lbs: Vec<Lb> = lbs.iter().map(records::read).collect::<Result<_, _>>()?;
     // Where no LB misses anybody, nobody's lease matters.
     if lbs.iter().all(|lb| lb.silent.is_empty()) {

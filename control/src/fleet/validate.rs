@@ -7,15 +7,15 @@ use std::{
 
 use ipnet::IpNet;
 use wire::{
-    carrier::{self, IceKey},
+    carrier::IceKey,
     maglev::HashKey,
-    quic_lb::{Config, ConfigId, Configs, ServerId},
-    stun::{UFRAG_MAX, UFRAG_MIN, is_ice_char},
+    quic_lb::{Config, ConfigId},
 };
 
 use super::{
-    Fleet, Node, NodeId, Routing, Session, Spec,
-    file::{NodeSpec, RoutingSpec, SessionSpec},
+    Fleet, Node, Routing, Spec,
+    file::{NodeSpec, RoutingSpec},
+    sessions::{Misfits, sessions},
 };
 use crate::toml_file::FileError;
 
@@ -28,8 +28,15 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    fn new(key: impl Into<String>, problem: impl fmt::Display) -> Self {
+    pub(super) fn new(key: impl Into<String>, problem: impl fmt::Display) -> Self {
         Self { key: key.into(), problem: problem.to_string() }
+    }
+
+    /// The same about one entry alone, whose place in its list is nobody's business.
+    #[must_use]
+    pub fn without_index(&self) -> String {
+        let key = self.key.rsplit_once("].").map_or(self.key.as_str(), |(_, name)| name);
+        format!("{key}: {}", self.problem)
     }
 
     /// The same, said of a file.
@@ -55,6 +62,18 @@ impl Spec {
     /// # Errors
     /// The first thing that is wrong.
     pub fn validate(self) -> Result<(Fleet, Vec<Warning>), Invalid> {
+        let (fleet, warnings, misfits) = self.validate_without_misfits()?;
+        match misfits.into_iter().next() {
+            Some((_, invalid)) => Err(invalid),
+            None => Ok((fleet, warnings)),
+        }
+    }
+
+    /// The same, but sessions that do not fit are left out: which, and why.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with all else.
+    pub fn validate_without_misfits(self) -> Result<(Fleet, Vec<Warning>, Misfits), Invalid> {
         let routing = routing(&self.routing)?;
         let nodes = nodes(self.node, &routing)?;
         if let Some(node) = nodes.iter().find(|node| node.serves.quic)
@@ -74,9 +93,10 @@ impl Spec {
             nodes,
             sessions: Vec::new(),
         };
-        fleet.sessions = sessions(self.session, &fleet)?;
+        let (sessions, misfits) = sessions(self.session, &fleet);
+        fleet.sessions = sessions;
         let warnings = warnings(&fleet);
-        Ok((fleet, warnings))
+        Ok((fleet, warnings, misfits))
     }
 }
 
@@ -153,7 +173,7 @@ fn node(spec: NodeSpec) -> Node {
 }
 
 /// The address in its one form, if datagrams can be sent there at all.
-fn usable(address: SocketAddr) -> Result<SocketAddr, String> {
+pub(crate) fn usable(address: SocketAddr) -> Result<SocketAddr, String> {
     let ip = address.ip().to_canonical();
     // A link-local address means nothing without the link, which differs from LB to LB.
     let is_link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
@@ -161,99 +181,6 @@ fn usable(address: SocketAddr) -> Result<SocketAddr, String> {
         return Err(format!("{address} is not an address that datagrams can be sent to"));
     }
     Ok(SocketAddr::new(ip, address.port()))
-}
-
-fn sessions(specs: Vec<SessionSpec>, fleet: &Fleet) -> Result<Vec<Session>, Invalid> {
-    let by_id: HashMap<&NodeId, usize> =
-        fleet.nodes.iter().enumerate().map(|(index, node)| (&node.id, index)).collect();
-    let owners = Owners::of(fleet);
-    let mut known = HashMap::new();
-    let mut owners_of_addresses = HashMap::new();
-    let mut sessions = Vec::with_capacity(specs.len());
-    for (index, spec) in specs.into_iter().enumerate() {
-        let key = |name: &str| format!("session[{index}].{name}");
-        for (name, ufrag) in
-            [("ufrag", Some(&spec.ufrag)), ("client_ufrag", spec.client_ufrag.as_ref())]
-        {
-            if let Some(problem) = ufrag.and_then(|ufrag| not_a_ufrag(ufrag)) {
-                return Err(Invalid::new(key(name), problem));
-            }
-        }
-        let node = *by_id.get(&spec.node).ok_or_else(|| {
-            Invalid::new(key("node"), format_args!("there is no node {}", spec.node))
-        })?;
-        if let Some(owner) = owners.of_ufrag(&spec.ufrag).filter(|&owner| owner != node) {
-            let owner = &fleet.nodes[owner].id;
-            let problem = format_args!("{} is a routing ID of node {owner}", spec.ufrag);
-            return Err(Invalid::new(key("ufrag"), problem));
-        }
-        let address = spec.address.map(|address| within(address, &fleet.nodes, node)).transpose();
-        let address = address.map_err(|problem| Invalid::new(key("address"), problem))?;
-        if let Some(address) = address
-            && let Some(other) = owners_of_addresses.insert(address, node)
-            && other != node
-        {
-            let owner = &fleet.nodes[other].id;
-            let problem = format_args!("{address} has a session of node {owner} already");
-            return Err(Invalid::new(key("address"), problem));
-        }
-        let pair = (spec.ufrag.clone(), spec.client_ufrag.clone());
-        if let Some(other) = known.insert(pair, index) {
-            let problem = format_args!("{} is registered by session[{other}] already", spec.ufrag);
-            return Err(Invalid::new(key("ufrag"), problem));
-        }
-        sessions.push(Session {
-            ufrag: spec.ufrag,
-            client_ufrag: spec.client_ufrag,
-            node,
-            address,
-        });
-    }
-    Ok(sessions)
-}
-
-fn not_a_ufrag(text: &str) -> Option<String> {
-    let fits = (UFRAG_MIN..=UFRAG_MAX).contains(&text.len()) && text.bytes().all(is_ice_char);
-    (!fits).then(|| {
-        format!("{text:?} is not an ICE ufrag: {UFRAG_MIN} to {UFRAG_MAX} of A-Z a-z 0-9 + /")
-    })
-}
-
-/// Which node a ufrag names by itself: a session must not take over another's.
-struct Owners {
-    configs: Configs,
-    by_server_id: HashMap<ServerId, usize>,
-}
-
-impl Owners {
-    fn of(fleet: &Fleet) -> Self {
-        let ids = fleet.nodes.iter().enumerate();
-        Self {
-            configs: fleet.configs(),
-            by_server_id: ids.filter_map(|(index, node)| Some((node.server_id?, index))).collect(),
-        }
-    }
-
-    fn of_ufrag(&self, ufrag: &str) -> Option<usize> {
-        let id = carrier::decode_ufrag(ufrag.as_bytes())?;
-        let server_id = self.configs.server_id_exact(&id).ok()?;
-        self.by_server_id.get(&server_id).copied()
-    }
-}
-
-/// The VIP is never an open relay: a session's address lies where its node's sessions may be, and is
-/// not another node's.
-fn within(address: SocketAddr, nodes: &[Node], node: usize) -> Result<SocketAddr, String> {
-    let address = usable(address)?;
-    if !nodes[node].prefix.iter().any(|net| net.contains(&address.ip())) {
-        return Err(format!("{address} lies outside the prefix of node {}", nodes[node].id));
-    }
-    match nodes.iter().enumerate().find(|(_, other)| other.address == address) {
-        Some((other, owner)) if other != node => {
-            Err(format!("{address} is the address of node {}", owner.id))
-        }
-        _ => Ok(address),
-    }
 }
 
 fn warnings(fleet: &Fleet) -> Vec<Warning> {

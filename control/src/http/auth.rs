@@ -2,10 +2,15 @@
 
 use std::fmt;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
 use subtle::ConstantTimeEq;
 
-use super::problem::Problem;
+use super::{Api, problem::Problem};
 
 /// Fewest characters of a token: a short one can be guessed.
 pub const TOKEN_MIN: usize = 16;
@@ -69,6 +74,40 @@ pub(super) enum Scope {
     Lb,
 }
 
+/// Lets a call on that may go on; what it is known for goes with it.
+pub(super) async fn authorize(
+    State(api): State<Api>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    if let Some(scopes) = needed(request.method(), route) {
+        match api.tokens().check(scopes, request.headers()) {
+            Ok(scope) => drop(request.extensions_mut().insert(scope)),
+            Err(problem) => return problem.into_response(),
+        }
+    }
+    next.run(request).await
+}
+
+/// Whose tokens a call needs one of. `None`: it needs none. What is not known to change nothing needs
+/// the operator's, so that no route is forgotten.
+fn needed(method: &Method, route: &str) -> Option<&'static [Scope]> {
+    match (method.as_str(), route) {
+        ("GET" | "HEAD", "/v1/fleet") => Some(&[Scope::Operator, Scope::Node, Scope::Lb]),
+        ("GET" | "HEAD" | "OPTIONS", _) => None,
+        ("PUT", "/v1/nodes/{id}") => Some(&[Scope::Operator, Scope::Node]),
+        ("POST", "/v1/sessions") | ("DELETE", "/v1/sessions/{ufrag}") => {
+            Some(&[Scope::Operator, Scope::Node])
+        }
+        // The handler knows who may be in the room, and a session's URL is its own key.
+        ("POST", "/whip/{room}" | "/whep/{room}") => None,
+        ("PATCH" | "DELETE", "/sessions/{node}/{id}") => None,
+        ("PUT", "/v1/lbs/{id}") => Some(&[Scope::Operator, Scope::Lb]),
+        _ => Some(&[Scope::Operator]),
+    }
+}
+
 /// The text behind `Bearer`, if anything was said.
 ///
 /// # Errors
@@ -109,7 +148,7 @@ impl Tokens {
             return Err(Problem::new(
                 StatusCode::FORBIDDEN,
                 "no_token_configured",
-                "nothing can be changed through this control, since its configuration has neither \
+                "this call needs a token, and this control has none: its configuration has neither \
                  http.token nor http.token_file",
             ));
         }

@@ -31,6 +31,16 @@ pub(super) struct Room(pub(super) String);
 /// Any other name, from the path; it is checked where it is used.
 pub(super) struct Name(pub(super) String);
 
+/// A media session's node and ID, from the path.
+pub(super) struct Media(pub(super) NodeId, pub(super) String);
+
+/// A body as it is.
+pub(super) struct Raw(pub(super) Bytes);
+
+/// How long a body may be, on a route that says so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BodyMax(pub(super) usize);
+
 /// A body of JSON.
 pub(super) struct Body<T>(pub(super) T);
 
@@ -65,23 +75,18 @@ impl Paging {
         }
     }
 
-    /// Behind which key, where keys are no names.
-    pub(super) fn after_key(&self) -> Result<Option<&str>, Problem> {
-        match self.after.as_deref() {
-            Some(key) if key.len() > 768 || key.contains(char::is_control) => {
-                Err(Problem::bad_request("after must be what next was in the page before"))
-            }
-            after => Ok(after),
-        }
-    }
-
     /// How many.
     pub(super) fn limit(&self) -> Result<usize, Problem> {
-        match self.limit.unwrap_or(PAGE) {
-            limit @ 1..=PAGE_MAX => Ok(limit),
-            limit => Err(Problem::bad_request(format_args!(
-                "limit must be 1 to {PAGE_MAX}, not {limit}"
-            ))),
+        limit(self.limit)
+    }
+}
+
+/// Entries of a page.
+pub(super) fn limit(said: Option<usize>) -> Result<usize, Problem> {
+    match said.unwrap_or(PAGE) {
+        limit @ 1..=PAGE_MAX => Ok(limit),
+        limit => {
+            Err(Problem::bad_request(format_args!("limit must be 1 to {PAGE_MAX}, not {limit}")))
         }
     }
 }
@@ -125,6 +130,29 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for Media {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((node, id)) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
+        let node = NodeId::try_from(node).map_err(Problem::bad_request)?;
+        if !is_name(&id, NAME_MAX) {
+            let id: String = id.chars().take(NAME_MAX).collect();
+            return Err(Problem::bad_request(format_args!("{id:?} is not the name of a session")));
+        }
+        Ok(Self(node, id))
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        read(request, state).await.map(|(_, bytes)| Self(bytes))
+    }
+}
+
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     type Rejection = Problem;
 
@@ -163,12 +191,13 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<(bool, Byte
     let said = said.and_then(|said| said.to_str().ok()).unwrap_or_default();
     let kind = said.split(';').next().unwrap_or_default().trim();
     let is_json = kind.eq_ignore_ascii_case("application/json");
+    let most = request.extensions().get::<BodyMax>().map_or(super::BODY_MAX, |most| most.0);
     match Bytes::from_request(request, state).await {
         Ok(bytes) => Ok((is_json, bytes)),
         Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too_large",
-            format_args!("the body is longer than {} bytes", super::BODY_MAX),
+            format_args!("the body is longer than {most} bytes"),
         )),
         Err(error) => Err(Problem::bad_request(error.body_text())),
     }

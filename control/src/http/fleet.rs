@@ -67,12 +67,14 @@ pub(super) async fn show(
     });
     let snapshot = match time::timeout(Duration::from_secs(wait), another).await {
         Ok(Ok(followed)) => followed.snapshot.clone(),
-        Ok(Err(_)) | Err(_) => None,
+        // Nobody follows the store any more.
+        Ok(Err(_)) => return Err(Problem::unavailable("leaving", "this control is leaving")),
+        Err(_) => None,
     };
     let Some(snapshot) = snapshot else {
-        return match (api.followed.borrow().snapshot.is_some(), after) {
-            (true, _) => Ok(StatusCode::NOT_MODIFIED.into_response()),
-            (false, _) => Err(Problem::unavailable("no_fleet", "there is no fleet yet")),
+        return match api.followed.borrow().snapshot {
+            Some(_) => Ok(StatusCode::NOT_MODIFIED.into_response()),
+            None => Err(Problem::unavailable("no_fleet", "there is no fleet yet")),
         };
     };
     let secrets = match scope {

@@ -18,7 +18,7 @@ use axum::{
 use tokio::{task, time};
 
 use super::{
-    Api, nodes,
+    Api, lbs, nodes,
     problem::{Problem, StoreFailed},
 };
 use crate::{
@@ -39,7 +39,7 @@ pub(super) struct Requests {
 }
 
 /// Counts a request when it is answered.
-pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(super) async fn note(State(api): State<Api>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
     let method = match *request.method() {
@@ -47,6 +47,7 @@ pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) 
         Method::PUT => "PUT",
         Method::POST => "POST",
         Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
         Method::HEAD => "HEAD",
         _ => "other",
     };
@@ -106,20 +107,31 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Probl
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     let mut out = Exposition::new();
     let nodes = count_nodes(&api).await;
-    let rooms = count_rooms(&api).await;
+    let rooms = count(&api, records::ROOMS).await;
+    let sessions = count(&api, records::SESSIONS).await;
+    let lbs = lbs::list(&api).await;
     // What is not known has no number.
-    match (nodes, rooms) {
-        (Ok(nodes), Ok(rooms)) => {
+    match (nodes, rooms, sessions, lbs) {
+        (Ok(nodes), Ok(rooms), Ok(sessions), Ok(lbs)) => {
             let mut family = out.gauge("onevip_control_nodes", "Nodes by what they are now.");
             for ((state, alive), count) in nodes {
                 family = family.sample(&[("state", state), ("alive", alive)], count);
             }
             out.gauge("onevip_control_rooms", "Rooms that are placed.").sample(&[], rooms);
+            let help = "ICE sessions of other SFUs that are known.";
+            out.gauge("onevip_control_sessions", help).sample(&[], sessions);
+            let alive = lbs.iter().filter(|lb| lb.alive).count();
+            out.gauge("onevip_control_lbs", "LBs by whether they hold their leases.")
+                .sample(&[("alive", "true")], alive as u64)
+                .sample(&[("alive", "false")], (lbs.len() - alive) as u64);
         }
-        (Err(_), _) | (_, Err(_)) => {
+        _ => {
             api.requests.store_failures.fetch_add(1, Ordering::Relaxed);
         }
     }
+    let is_old = api.followed.borrow().problem.is_some();
+    let help = "1 while the fleet that is handed out is not the newest: the log says why.";
+    out.gauge("onevip_control_fleet_old", help).sample(&[], u64::from(is_old));
     {
         let counts = api.requests.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut family = out.counter("onevip_control_requests_total", "Requests answered.");
@@ -160,12 +172,11 @@ async fn count_nodes(api: &Api) -> Result<BTreeMap<(&'static str, &'static str),
     }
 }
 
-async fn count_rooms(api: &Api) -> Result<u64, Problem> {
+async fn count(api: &Api, prefix: &str) -> Result<u64, Problem> {
     let mut count = 0;
     let mut after: Option<String> = None;
     loop {
-        let list =
-            List { prefix: records::ROOMS, after: after.as_deref(), limit: PAGE_MAX, at: None };
+        let list = List { prefix, after: after.as_deref(), limit: PAGE_MAX, at: None };
         let page = api.store.list(list).await?;
         count += page.entries.len() as u64;
         if !page.more {

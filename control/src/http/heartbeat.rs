@@ -108,10 +108,9 @@ impl Heartbeat {
                 "node.serves has at most 2 entries, node.prefix {PREFIXES_MAX}"
             )));
         }
-        let is_url = |url: &String| url.len() <= URL_MAX && !url.contains(char::is_control);
-        if !node.signalling.as_ref().is_none_or(is_url) {
+        if !node.signalling.as_deref().is_none_or(is_base) {
             return Err(Problem::invalid(format_args!(
-                "node.signalling must be at most {URL_MAX} bytes without control characters"
+                "node.signalling must be like http://10.0.0.11:8080, at most {URL_MAX} bytes"
             )));
         }
         node.normalise();
@@ -148,14 +147,22 @@ impl Heartbeat {
     }
 }
 
+/// Whether calls can be carried there: plain HTTP, and nothing in it that others must not see.
+fn is_base(url: &str) -> bool {
+    let parsed = reqwest::Url::parse(url).ok().filter(|_| url.len() <= URL_MAX);
+    parsed.is_some_and(|url| {
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        let has_more = url.query().is_some() || url.fragment().is_some();
+        url.scheme() == "http" && url.has_host() && !has_user && !has_more
+    })
+}
+
 /// Whether a member has what it wishes for.
 fn fits(wish: &Wish, member: &Member) -> bool {
     match wish {
         Wish::None => true,
         Wish::Any => member.server_id.is_some(),
-        Wish::This(_) => {
-            matches!(wish, Wish::This(this) if member.server_id.as_ref() == Some(this))
-        }
+        Wish::This(this) => member.server_id.as_ref() == Some(this),
     }
 }
 

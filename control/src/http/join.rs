@@ -13,16 +13,20 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Api, carry,
+    Api, Db, carry,
     extract::{OptionalBody, Room},
+    media,
     openapi::Changes,
     problem::Problem,
     rooms::{TENANT, Wanted},
+    vips,
 };
 use crate::{
     fleet::NodeId,
-    join::{self, LIFETIME},
-    registry::load,
+    hex,
+    join::{self, Joins, KEY_LEN, LIFETIME},
+    records::{self, Unreadable},
+    store::{Condition, Outcome, Store, Txn},
 };
 
 /// What a client needs.
@@ -65,10 +69,9 @@ pub(super) async fn join(
     Room(room): Room,
     OptionalBody(wanted): OptionalBody<Wanted>,
 ) -> Result<Json<Joined>, Problem> {
-    let Some(joins) = api.joins.get() else {
-        return Err(Problem::unavailable("no_key", "the key of join tokens is not there yet"));
-    };
-    let placed = api.rooms.place(TENANT, &room, &wanted.read()?).await?;
+    let wanted = wanted.read()?;
+    let joins = api.joins().await?;
+    let placed = api.rooms.place(TENANT, &room, &wanted).await?;
     let offer = |home: NodeId| {
         let path = format!("/rooms/{room}/webtransport");
         let api = api.clone();
@@ -79,14 +82,14 @@ pub(super) async fn join(
     };
     let mut node = placed.room.home.clone();
     let mut answer = offer(node.clone()).await;
-    let refused = carry::is_refused(&answer);
-    if let Some(home) = carry::move_on(&api, &room, &placed, refused).await? {
+    let refused = media::is_refused(&answer);
+    if let Some(home) = media::move_on(&api, &room, &wanted, &placed, refused).await? {
         node = home;
         answer = offer(node.clone()).await;
     }
     let webtransport = match answer {
         Ok(answer) if answer.status().is_success() => {
-            let bytes = to_bytes(answer.into_body(), carry::SDP_MAX).await.unwrap_or_default();
+            let bytes = to_bytes(answer.into_body(), media::SDP_MAX).await.unwrap_or_default();
             serde_json::from_slice(&bytes).ok()
         }
         // A node of somebody else's making may have no WebTransport.
@@ -97,17 +100,51 @@ pub(super) async fn join(
         }
         Err(problem) => return Err(problem),
     };
-    let (fold, _) = load(&*api.store).await?;
+    let candidates = vips::candidates(&api).await?;
     let base = api.public_url();
     Ok(Json(Joined {
         whip: format!("{base}/whip/{room}"),
         whep: format!("{base}/whep/{room}"),
         webtransport,
-        candidates: fold.candidates(),
+        candidates,
         ice_servers: Vec::new(),
         token: joins.issue(&room, join::now()),
         expires_in_s: LIFETIME.as_secs(),
         room,
         node,
     }))
+}
+
+impl Api {
+    /// What makes and knows join tokens.
+    pub(super) async fn joins(&self) -> Result<&Joins, Problem> {
+        if let Some(joins) = self.joins.get() {
+            return Ok(joins);
+        }
+        let key = key(&self.store).await?;
+        Ok(self.joins.get_or_init(|| Joins::new(key)))
+    }
+}
+
+/// The key of join tokens, one for the whole fleet: made by whoever needs it first.
+async fn key(store: &Db) -> Result<[u8; KEY_LEN], Problem> {
+    let mut fresh = [0; KEY_LEN];
+    getrandom::fill(&mut fresh).map_err(|error| Problem::unavailable("no_random", error))?;
+    let at = || records::JOIN_KEY.to_owned();
+    let txn = Txn {
+        when: vec![Condition::Absent(at())],
+        then: vec![records::put(at(), &hex::encode(&fresh), None)],
+    };
+    match store.commit(txn).await? {
+        Outcome::Committed(_) => Ok(fresh),
+        Outcome::Refused(there) => {
+            let there = there.into_iter().flatten().next();
+            let overtaken = || Problem::unavailable("overtaken", "the key has just gone");
+            let text: String = records::read(&there.ok_or_else(overtaken)?)?;
+            Ok(hex::decode_key(&text).map_err(|_| Unreadable {
+                key: at(),
+                problem: format!("must be {KEY_LEN} bytes in hex"),
+            })?)
+        }
+    }
 }

@@ -23,7 +23,7 @@ use crate::{
     api::{LbRegistration, LbReport},
     fleet::NodeId,
     records::{self, Balancer, Lb},
-    store::{Condition, List, Outcome, PAGE_MAX, Store, StoreError, Txn, Write},
+    store::{self, Condition, Outcome, Store, StoreError, Txn, VALUE_MAX, Write},
 };
 
 /// Most LBs of a fleet: nodes look through their addresses for each datagram.
@@ -33,7 +33,10 @@ const LBS_MAX: usize = 256;
 const ADDRESSES_MAX: usize = 16;
 
 /// Most nodes in a report.
-const NODES_MAX: usize = 20_000;
+const NODES_MAX: usize = 10_000;
+
+/// Longest report, in bytes: as long as the store keeps.
+pub(super) const REPORT_MAX: usize = VALUE_MAX;
 
 /// Attempts at what others keep overtaking.
 const ATTEMPTS: usize = 16;
@@ -48,7 +51,7 @@ pub(super) struct LbView {
     #[schema(value_type = Vec<String>)]
     addresses: Vec<IpAddr>,
     /// Whether it holds its lease. Nodes go on taking its datagrams even if not.
-    alive: bool,
+    pub(super) alive: bool,
     /// The revision that all its workers decide by.
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
@@ -87,6 +90,8 @@ pub(super) async fn put(
         let (here, _) = api.store.get(&records::balancer(&id)).await?;
         let known: Option<Balancer> = here.as_ref().map(records::read).transpose()?;
         let (reported, _) = api.store.get(&records::lb(&id)).await?;
+        let former: Option<Lb> = reported.as_ref().map(records::read).transpose()?;
+        is_welcome(&id, (&balancer, &lb), known.as_ref().zip(former.as_ref()))?;
         let mut then = Vec::new();
         let mut when = Vec::new();
         if known.as_ref() != Some(&balancer) {
@@ -122,9 +127,35 @@ pub(super) async fn put(
     Err(Problem::unavailable("overtaken", "others keep changing the same LB, try again"))
 }
 
+/// A name is one LB's while it lives: two that send from different places under it would take turns in
+/// being known to nodes.
+fn is_welcome(
+    id: &NodeId,
+    (balancer, lb): (&Balancer, &Lb),
+    there: Option<(&Balancer, &Lb)>,
+) -> Result<(), Problem> {
+    match there {
+        Some((known, former))
+            if known != balancer
+                && former.instance != lb.instance
+                && !former.instance.is_empty()
+                && !lb.instance.is_empty() =>
+        {
+            let problem =
+                format_args!("LB {id} lives elsewhere; it can move when its lease has ended");
+            Err(Problem::conflict("alive", problem))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check(report: LbReport, from: IpAddr) -> Result<(Balancer, Lb), Problem> {
-    let LbReport { mut addresses, revision, flows, silent, version } = report;
+    let LbReport { instance, mut addresses, revision, flows, silent, version } = report;
     extract::label("version", &version)?;
+    if !instance.is_empty() && NodeId::try_from(instance.clone()).is_err() {
+        let problem = "instance must be at most 64 characters of A-Z a-z 0-9 . _ -";
+        return Err(Problem::invalid(problem));
+    }
     if addresses.is_empty() {
         addresses.push(from);
     }
@@ -133,9 +164,10 @@ fn check(report: LbReport, from: IpAddr) -> Result<(Balancer, Lb), Problem> {
     }
     addresses.sort_unstable();
     addresses.dedup();
-    if addresses.len() > ADDRESSES_MAX || addresses.iter().any(IpAddr::is_unspecified) {
+    let is_source = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast();
+    if addresses.len() > ADDRESSES_MAX || !addresses.iter().all(is_source) {
         return Err(Problem::invalid(format_args!(
-            "addresses must be at most {ADDRESSES_MAX}, and none of them a wildcard"
+            "addresses must be at most {ADDRESSES_MAX}, each of one host"
         )));
     }
     if flows.len() > NODES_MAX || silent.len() > NODES_MAX {
@@ -146,7 +178,7 @@ fn check(report: LbReport, from: IpAddr) -> Result<(Balancer, Lb), Problem> {
     if let Some(name) = flows.keys().find(|name| NodeId::try_from((*name).clone()).is_err()) {
         return Err(Problem::invalid(format_args!("flows: {name:?} is not the name of a node")));
     }
-    Ok((Balancer { addresses }, Lb { revision, flows, silent, version }))
+    Ok((Balancer { addresses }, Lb { instance, revision, flows, silent, version }))
 }
 
 /// The LBs, by name: those that hold their leases, and those that do not.
@@ -158,16 +190,15 @@ pub(super) async fn show(State(api): State<Api>) -> Result<Json<LbList>, Problem
     list(&api).await.map(|lbs| Json(LbList { lbs }))
 }
 
-async fn list(api: &Api) -> Result<Vec<LbView>, Problem> {
-    let page = |prefix, at| api.store.list(List { prefix, after: None, limit: PAGE_MAX, at });
-    let balancers = page(records::BALANCERS, None).await?;
-    let reports = page(records::LBS, Some(balancers.revision)).await?;
-    let mut lbs = Vec::with_capacity(balancers.entries.len());
-    for entry in &balancers.entries {
+pub(super) async fn list(api: &Api) -> Result<Vec<LbView>, Problem> {
+    let (balancers, revision) = store::all(&*api.store, records::BALANCERS, None).await?;
+    let (reports, _) = store::all(&*api.store, records::LBS, Some(revision)).await?;
+    let mut lbs = Vec::with_capacity(balancers.len());
+    for entry in &balancers {
         let name = entry.key.strip_prefix(records::BALANCERS).unwrap_or_default().to_owned();
         let Ok(id) = NodeId::try_from(name) else { continue };
         let key = records::lb(&id);
-        let report = reports.entries.iter().find(|entry| entry.key == key);
+        let report = reports.iter().find(|entry| entry.key == key);
         let report: Option<Lb> = report.map(records::read).transpose()?;
         let Balancer { addresses } = records::read(entry)?;
         let alive = report.is_some();
@@ -178,7 +209,7 @@ async fn list(api: &Api) -> Result<Vec<LbView>, Problem> {
     Ok(lbs)
 }
 
-/// Forgets an LB: nodes take nothing from it any more.
+/// Forgets an LB whose lease has ended: nodes take nothing from it any more.
 #[utoipa::path(
     delete, path = "/v1/lbs/{id}", operation_id = "remove_lb", tag = "lbs",
     params(("id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$")),
@@ -186,11 +217,18 @@ async fn list(api: &Api) -> Result<Vec<LbView>, Problem> {
     security(("token" = [])),
 )]
 pub(super) async fn remove(State(api): State<Api>, Node(id): Node) -> Result<StatusCode, Problem> {
-    let (here, _) = api.store.get(&records::balancer(&id)).await?;
-    if here.is_none() {
+    if api.store.get(&records::balancer(&id)).await?.0.is_none() {
         return Err(Problem::not_found(format_args!("there is no LB {id}")));
     }
-    let then = vec![Write::Delete(records::balancer(&id)), Write::Delete(records::lb(&id))];
-    api.store.commit(Txn { when: Vec::new(), then }).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let txn = Txn {
+        when: vec![Condition::Absent(records::lb(&id))],
+        then: vec![Write::Delete(records::balancer(&id))],
+    };
+    match api.store.commit(txn).await? {
+        Outcome::Committed(_) => Ok(StatusCode::NO_CONTENT),
+        Outcome::Refused(_) => {
+            let problem = format_args!("LB {id} is alive; stop it first");
+            Err(Problem::conflict("alive", problem))
+        }
+    }
 }

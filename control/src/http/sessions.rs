@@ -1,23 +1,26 @@
 //! ICE sessions of SFUs that are not ours.
 
+mod keep;
+
 use std::{net::SocketAddr, time::Duration};
 
+use ::sdp::SessionDescription;
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
-    extract::{Asked, Body, Name, Paging},
+    extract::{self, Asked, Body, Name},
     openapi::{Changes, Reads},
     problem::Problem,
 };
 use crate::{
-    fleet::NodeId,
-    fold, foreign,
-    records::{self, Session},
+    fleet::{self, NodeId},
+    foreign,
+    records::{self, Member, Session},
     registry::load,
-    store::{Condition, List, Outcome, Store, TTL_MAX, Txn, Write},
+    store::{List, Store, TTL_MAX, Txn, Write},
 };
 
 /// How long a session is known that says nothing else: as long as it may be.
@@ -25,6 +28,9 @@ const TTL: Duration = TTL_MAX;
 
 /// Most sessions of a fleet: LBs get all of them with every fleet.
 const SESSIONS_MAX: usize = 20_000;
+
+/// Longest body, in bytes: a description takes more as a text of JSON.
+pub(super) const BODY_MAX: usize = 2 * foreign::SDP_MAX;
 
 /// Most sessions of one description.
 const OF_ONE_MAX: usize = 32;
@@ -53,7 +59,7 @@ pub(super) struct NewSession {
 }
 
 /// A session that is known.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct SessionView {
     /// The SFU's user fragment.
     ufrag: String,
@@ -72,6 +78,9 @@ pub(super) struct SessionView {
 /// What was made known.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Known {
+    /// The first of them.
+    #[serde(flatten)]
+    first: Option<SessionView>,
     /// The sessions: one, or as many as the SDP has user fragments.
     sessions: Vec<SessionView>,
     /// The SDP with the VIP's candidates, for the client.
@@ -89,12 +98,26 @@ pub(super) struct SessionsPage {
     next: Option<String>,
 }
 
+/// Which part of the list is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Part {
+    /// Only what comes behind this: `next` of the page before, percent-encoded.
+    #[param(pattern = "^[A-Za-z0-9%/]{1,900}$")]
+    after: Option<String>,
+    /// At most so many; 100 if it is not said.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+}
+
 /// Which of several sessions of one user fragment.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
     /// The client's user fragment it was made known with.
+    #[param(pattern = "^[A-Za-z0-9+/]{4,256}$")]
     client_ufrag: Option<String>,
 }
 
@@ -120,30 +143,64 @@ pub(super) async fn add(
     if ttl.is_zero() || ttl > TTL {
         return Err(Problem::invalid(format_args!("ttl_s must be 1 to {}", TTL.as_secs())));
     }
-    let (mut fold, _) = load(&*api.store).await?;
-    let Some((_, member, _)) = fold.members().find(|(id, ..)| **id == new.node) else {
+    let (fold, _) = load(&*api.store).await?;
+    let Some(member) = fold.member(&new.node) else {
         return Err(Problem::invalid(format_args!("node: there is no node {}", new.node)));
     };
+    let (sessions, description) = read(&new, member)?;
+    let vip = fold.candidates();
+    if description.is_some() && vip.is_empty() {
+        let problem = "there is no VIP to tell clients of; PUT /v1/vips/default";
+        return Err(Problem::conflict("no_vip", problem));
+    }
+    if fold.sessions_with(&sessions) > SESSIONS_MAX {
+        let problem =
+            format_args!("there are {SESSIONS_MAX} sessions, more than which LBs do not take");
+        return Err(Problem::conflict("too_many", problem));
+    }
+    match fold.refusal(&sessions) {
+        Ok(None) => keep::keep(&api, &new.node, &sessions, ttl).await?,
+        Ok(Some(problem)) | Err(problem) => return Err(Problem::invalid(problem)),
+    }
+    let sdp = description.map(|description| foreign::with_candidates(description, &vip));
+    let sessions: Vec<SessionView> = sessions.into_iter().map(Into::into).collect();
+    // There is one at least.
+    let first = sessions.first().cloned();
+    Ok((StatusCode::CREATED, Json(Known { first, sessions, sdp })))
+}
+
+/// The sessions that are meant, and what they were read from if that was SDP.
+fn read(
+    new: &NewSession,
+    member: &Member,
+) -> Result<(Vec<Session>, Option<SessionDescription>), Problem> {
     let own = member.node.address;
-    let inside = |address: SocketAddr| match member.node.prefix.as_slice() {
+    let inside = |address: &SocketAddr| match member.node.prefix.as_slice() {
         [] => address.ip() == own.ip(),
         prefix => prefix.iter().any(|network| network.contains(&address.ip())),
     };
+    let canonical =
+        |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
     let session = |ufrag: String, address: Option<SocketAddr>| Session {
         ufrag,
         node: new.node.clone(),
         client_ufrag: new.client_ufrag.clone(),
         address: address.filter(|address| *address != own),
     };
-    let (sessions, description) = match (&new.ufrag, &new.sdp) {
-        (Some(ufrag), None) => (vec![session(ufrag.clone(), new.address)], None),
+    let said = new.address.map(canonical);
+    match (&new.ufrag, &new.sdp) {
+        (Some(ufrag), None) => Ok((vec![session(ufrag.clone(), said)], None)),
         (None, Some(text)) => {
             let description = foreign::parse(text).map_err(Problem::invalid)?;
             let found = foreign::ice_sessions(&description).map_err(Problem::invalid)?;
+            if found.len() > OF_ONE_MAX {
+                let problem = format_args!("sdp: more than {OF_ONE_MAX} user fragments");
+                return Err(Problem::invalid(problem));
+            }
             let mut sessions = Vec::new();
             for ice in found {
-                let first = ice.candidates.iter().copied().find(|address| inside(*address));
-                let address = new.address.or(first);
+                let first = ice.candidates.iter().copied().map(canonical).find(inside);
+                let address = said.or(first);
                 if address.is_none() && !ice.candidates.is_empty() {
                     return Err(Problem::invalid(format_args!(
                         "sdp: no candidate of {:?} lies in the prefix of node {}",
@@ -152,77 +209,24 @@ pub(super) async fn add(
                 }
                 sessions.push(session(ice.ufrag, address));
             }
-            (sessions, Some(description))
+            Ok((sessions, Some(description)))
         }
-        _ => return Err(Problem::invalid("one of sdp and ufrag must be there, and not both")),
-    };
-    if sessions.len() > OF_ONE_MAX {
-        return Err(Problem::invalid(format_args!("sdp: more than {OF_ONE_MAX} user fragments")));
-    }
-    let vip = fold.candidates();
-    if description.is_some() && vip.is_empty() {
-        let problem = "there is no VIP to tell clients of; PUT /v1/vips/default";
-        return Err(Problem::conflict("no_vip", problem));
-    }
-    for session in &sessions {
-        fold.set_session(session.clone());
-    }
-    if fold.sessions() > SESSIONS_MAX {
-        let problem =
-            format_args!("there are {SESSIONS_MAX} sessions, more than which LBs do not take");
-        return Err(Problem::conflict("too_many", problem));
-    }
-    fold::read_spec(fold.spec()).map_err(Problem::invalid)?;
-    keep(&api, &sessions, ttl).await?;
-    let sdp = description.map(|description| foreign::with_candidates(description, &vip));
-    let sessions = sessions.into_iter().map(Into::into).collect();
-    Ok((StatusCode::CREATED, Json(Known { sessions, sdp })))
-}
-
-/// Keeps sessions that nobody else has.
-async fn keep(api: &Api, sessions: &[Session], ttl: Duration) -> Result<(), Problem> {
-    let lease = api.store.grant(ttl).await?;
-    let mut txn = Txn::default();
-    for session in sessions {
-        let key = records::session(&session.ufrag, session.client_ufrag.as_deref());
-        let (there, _) = api.store.get(&key).await?;
-        txn.when.push(match there {
-            None => Condition::Absent(key.clone()),
-            Some(entry) => {
-                let known: Session = records::read(&entry)?;
-                if known.node != session.node {
-                    api.store.revoke(lease).await?;
-                    return Err(Problem::conflict(
-                        "taken",
-                        format_args!("ufrag {:?} is node {}'s", session.ufrag, known.node),
-                    ));
-                }
-                Condition::Modified(entry.key, entry.modified)
-            }
-        });
-        txn.then.push(records::put(key, session, Some(lease)));
-    }
-    match api.store.commit(txn).await? {
-        Outcome::Committed(_) => Ok(()),
-        Outcome::Refused(_) => {
-            api.store.revoke(lease).await?;
-            Err(Problem::unavailable("overtaken", "somebody changes the same session, try again"))
-        }
+        _ => Err(Problem::invalid("one of sdp and ufrag must be there, and not both")),
     }
 }
 
 /// The sessions, by user fragment.
 #[utoipa::path(
     get, path = "/v1/sessions", operation_id = "sessions", tag = "sessions",
-    params(Paging),
+    params(Part),
     responses((status = OK, body = SessionsPage), Reads),
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    Asked(paging): Asked<Paging>,
+    Asked(Part { after, limit }): Asked<Part>,
 ) -> Result<Json<SessionsPage>, Problem> {
-    let limit = paging.limit()?;
-    let after = paging.after_key()?.map(|key| format!("{}{key}", records::SESSIONS));
+    let limit = extract::limit(limit)?;
+    let after = after.map(|key| format!("{}{key}", records::SESSIONS));
     let list = List { prefix: records::SESSIONS, after: after.as_deref(), limit, at: None };
     let page = api.store.list(list).await?;
     let mut sessions = Vec::with_capacity(page.entries.len());
@@ -237,7 +241,8 @@ pub(super) async fn list(
 /// Forgets a session.
 #[utoipa::path(
     delete, path = "/v1/sessions/{ufrag}", operation_id = "remove_session", tag = "sessions",
-    params(("ufrag" = String, Path, description = "Percent-encoded."), Which),
+    params(("ufrag" = String, Path, pattern = "^[A-Za-z0-9+/]{4,256}$",
+        description = "Percent-encoded."), Which),
     responses((status = NO_CONTENT, description = "It is forgotten."), Changes),
     security(("token" = [])),
 )]
@@ -246,10 +251,22 @@ pub(super) async fn remove(
     Name(ufrag): Name,
     Asked(Which { client_ufrag }): Asked<Which>,
 ) -> Result<StatusCode, Problem> {
-    let key = records::session(&ufrag, client_ufrag.as_deref());
-    if api.store.get(&key).await?.0.is_none() {
-        return Err(Problem::not_found(format_args!("there is no session {ufrag:?}")));
+    for ufrag in [Some(&ufrag), client_ufrag.as_ref()].into_iter().flatten() {
+        if let Some(problem) = fleet::not_a_ufrag(ufrag) {
+            return Err(Problem::bad_request(problem));
+        }
     }
-    api.store.commit(Txn { when: Vec::new(), then: vec![Write::Delete(key)] }).await?;
+    let key = records::session(&ufrag, client_ufrag.as_deref());
+    let Some(entry) = api.store.get(&key).await?.0 else {
+        return Err(Problem::not_found(format_args!("there is no session {ufrag:?}")));
+    };
+    match entry.lease {
+        // The session goes with it.
+        Some(lease) => api.store.revoke(lease).await?,
+        None => {
+            let then = vec![Write::Delete(key)];
+            api.store.commit(Txn { when: Vec::new(), then }).await?;
+        }
+    }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,6 +1,9 @@
 //! The addresses that clients are told.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
@@ -13,12 +16,16 @@ use super::{
     problem::Problem,
 };
 use crate::{
+    fleet::{self, NodeId},
     records::{self, Vip},
-    store::{List, PAGE_MAX, Store, Txn, Write},
+    store::{self, Store, Txn, Write},
 };
 
 /// Most addresses of a VIP: clients check each of them.
 const ADDRESSES_MAX: usize = 16;
+
+/// Most VIPs of a fleet, for the same reason.
+const VIPS_MAX: usize = 16;
 
 /// All VIPs, by name.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,13 +40,40 @@ pub(super) struct VipList {
     responses((status = OK, body = VipList), Reads),
 )]
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<VipList>, Problem> {
-    let list = List { prefix: records::VIPS, after: None, limit: PAGE_MAX, at: None };
+    all(&api).await.map(|vips| Json(VipList { vips }))
+}
+
+async fn all(api: &Api) -> Result<BTreeMap<String, Vip>, Problem> {
     let mut vips = BTreeMap::new();
-    for entry in &api.store.list(list).await?.entries {
+    for entry in &store::all(&*api.store, records::VIPS, None).await?.0 {
         let name = entry.key.strip_prefix(records::VIPS).unwrap_or_default().to_owned();
         vips.insert(name, records::read(entry)?);
     }
-    Ok(Json(VipList { vips }))
+    Ok(vips)
+}
+
+/// The addresses that clients are told, VIP by VIP.
+pub(super) async fn candidates(api: &Api) -> Result<Vec<SocketAddr>, Problem> {
+    let mut candidates = Vec::new();
+    for address in all(api).await?.into_values().flat_map(|vip| vip.addresses) {
+        if !candidates.contains(&address) {
+            candidates.push(address);
+        }
+    }
+    Ok(candidates)
+}
+
+/// One VIP.
+#[utoipa::path(
+    get, path = "/v1/vips/{name}", operation_id = "vip", tag = "vips",
+    params(("name" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$")),
+    responses((status = OK, body = Vip), Reads),
+)]
+pub(super) async fn show(State(api): State<Api>, Node(name): Node) -> Result<Json<Vip>, Problem> {
+    match api.store.get(&records::vip(&name)).await?.0 {
+        Some(entry) => Ok(Json(records::read(&entry)?)),
+        None => Err(unknown(&name)),
+    }
 }
 
 /// Says what clients are told from now on.
@@ -56,6 +90,11 @@ pub(super) async fn put(
     Body(mut vip): Body<Vip>,
 ) -> Result<Json<Vip>, Problem> {
     check(&mut vip).map_err(Problem::invalid)?;
+    let vips = all(&api).await?;
+    if vips.len() >= VIPS_MAX && !vips.contains_key(name.as_str()) {
+        let problem = format_args!("there are {VIPS_MAX} VIPs, more than which clients do not try");
+        return Err(Problem::conflict("too_many", problem));
+    }
     let then = vec![records::put(records::vip(&name), &vip, None)];
     api.store.commit(Txn { when: Vec::new(), then }).await?;
     Ok(Json(vip))
@@ -67,11 +106,10 @@ pub(crate) fn check(vip: &mut Vip) -> Result<(), String> {
         return Err(format!("addresses must be 1 to {ADDRESSES_MAX}"));
     }
     for address in &mut vip.addresses {
-        address.set_ip(address.ip().to_canonical());
-        if address.ip().is_unspecified() || address.port() == 0 {
-            return Err(format!("addresses: clients cannot send to {address}"));
-        }
+        *address = fleet::usable(*address).map_err(|problem| format!("addresses: {problem}"))?;
     }
+    let mut seen = BTreeSet::new();
+    vip.addresses.retain(|address| seen.insert(*address));
     Ok(())
 }
 
@@ -88,8 +126,12 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Problem> {
     let key = records::vip(&name);
     if api.store.get(&key).await?.0.is_none() {
-        return Err(Problem::not_found(format_args!("there is no VIP {name}")));
+        return Err(unknown(&name));
     }
     api.store.commit(Txn { when: Vec::new(), then: vec![Write::Delete(key)] }).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn unknown(name: &NodeId) -> Problem {
+    Problem::not_found(format_args!("there is no VIP {name}"))
 }

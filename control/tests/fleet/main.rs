@@ -1,6 +1,8 @@
 //! Nodes, rooms and the fleet that follows from them, on the embedded store and in virtual time.
 
+mod client;
 mod follow;
 mod registry;
 mod rooms;
+mod watchdog;
 mod world;

@@ -44,7 +44,7 @@ impl World {
         world
     }
 
-    async fn put<T: serde::Serialize>(
+    pub(crate) async fn put<T: serde::Serialize>(
         &self,
         key: String,
         record: &T,

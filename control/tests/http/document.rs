@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::world::{LONG, World};
 
 /// What is routed, and so what must be described.
-const ROUTES: [(&str, &str); 31] = [
+const ROUTES: [(&str, &str); 33] = [
     ("get", "/v1/nodes"),
     ("get", "/v1/nodes/{id}"),
     ("put", "/v1/nodes/{id}"),
@@ -24,6 +24,7 @@ const ROUTES: [(&str, &str); 31] = [
     ("put", "/v1/lbs/{id}"),
     ("delete", "/v1/lbs/{id}"),
     ("get", "/v1/vips"),
+    ("get", "/v1/vips/{name}"),
     ("put", "/v1/vips/{name}"),
     ("delete", "/v1/vips/{name}"),
     ("get", "/v1/sessions"),
@@ -33,6 +34,7 @@ const ROUTES: [(&str, &str); 31] = [
     ("options", "/whip/{room}"),
     ("post", "/whep/{room}"),
     ("options", "/whep/{room}"),
+    ("options", "/sessions/{node}/{id}"),
     ("patch", "/sessions/{node}/{id}"),
     ("delete", "/sessions/{node}/{id}"),
     ("get", "/healthz"),

@@ -1,9 +1,18 @@
 //! The control API as its callers see it: a real server on loopback, and a store in memory.
 
 mod document;
+mod fake;
+mod fleet;
 mod heartbeat;
+mod join;
+mod lbs;
+mod media;
 mod nodes;
 mod operation;
 mod refusals;
 mod rooms;
+mod scopes;
+mod sessions;
+mod unattended;
+mod vips;
 mod world;

@@ -78,6 +78,7 @@ fn names_that_would_reach_elsewhere_are_refused_with_the_reason() {
             let body = (method == "PUT").then_some(&body);
             let detail = world.call(method, &path, body).is_refused(400, "bad_request");
             assert!(detail.chars().all(|char| !char.is_control()), "{detail:?}");
+            assert!(detail.contains(" is not ") || name == "%ff", "no reason in {detail}");
         }
         for path in ["/v1/nodes/", "/v1/rooms/"] {
             world.get(&format!("{path}{name}")).is_refused(400, "bad_request");

@@ -7,9 +7,9 @@ use std::{
 };
 
 use control::{
-    http::{Api, Token},
+    http::{Api, Token, Tokens},
     records::{self, Routing},
-    store::{Store, Txn, embedded::Embedded},
+    store::{Condition, Store, Txn, embedded::Embedded},
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -77,23 +77,38 @@ impl World {
     }
 
     pub(crate) fn with_token(ttl: Duration, token: Option<&str>) -> Self {
+        let token = token.map(|token| Token::try_from(token.to_owned()).expect("a token"));
+        Self::with_tokens(ttl, token)
+    }
+
+    pub(crate) fn with_tokens(ttl: Duration, tokens: impl Into<Tokens>) -> Self {
+        Self::on(None, ttl, tokens.into())
+    }
+
+    /// Another control on the same store.
+    pub(crate) fn beside(&self) -> Self {
+        let token = Token::try_from(TOKEN.to_owned()).expect("a token");
+        Self::on(Some(self.store.clone()), LONG, Some(token).into())
+    }
+
+    fn on(store: Option<Arc<Embedded>>, ttl: Duration, tokens: Tokens) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("a runtime");
-        let token = token.map(|token| Token::try_from(token.to_owned()).expect("a token"));
         let (api, store, address) = runtime.block_on(async {
-            let store = Arc::new(Embedded::in_memory());
+            let store = store.unwrap_or_else(|| Arc::new(Embedded::in_memory()));
             let routing = Routing {
                 hash_key: Some("00112233445566778899aabbccddeeff".to_owned()),
                 routing: vec![json!({ "config": 0 })],
             };
             let then = vec![records::put(records::ROUTING.to_owned(), &routing, None)];
-            store.commit(Txn { when: Vec::new(), then }).await.expect("there");
+            let when = vec![Condition::Absent(records::ROUTING.to_owned())];
+            store.commit(Txn { when, then }).await.expect("there");
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
             let address = listener.local_addr().expect("bound");
-            let api = Api::new(store.clone(), ttl, token);
+            let api = Api::new(store.clone(), ttl, tokens);
             tokio::spawn(api.clone().serve(listener));
             (api, store, address)
         });
@@ -101,6 +116,8 @@ impl World {
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
             .timeout_global(Some(PATIENCE))
+            // A server that has answered without reading a body closes, and may do so a moment later.
+            .max_idle_connections(0)
             .build()
             .into();
         Self { api, store, address, runtime, agent }
@@ -131,7 +148,18 @@ impl World {
 
     /// With the token, and a body of JSON where there is one.
     pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
-        let bearer = format!("Bearer {TOKEN}");
+        self.call_as(TOKEN, method, path, body)
+    }
+
+    /// The same with any token.
+    pub(crate) fn call_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Answer {
+        let bearer = format!("Bearer {token}");
         let json = ("content-type", "application/json");
         let headers = [("authorization", bearer.as_str()), json];
         match body {
@@ -162,6 +190,13 @@ impl World {
         self.put(&format!("/v1/nodes/sfu-{number}"), &first(number)).is(201)
     }
 
+    /// Puts a record as no call of the API would.
+    pub(crate) fn store_put<T: serde::Serialize>(&self, key: &str, record: &T) {
+        let then = vec![records::put(key.to_owned(), record, None)];
+        let txn = Txn { when: Vec::new(), then };
+        self.runtime.block_on(self.store.commit(txn)).expect("there");
+    }
+
     /// The first line of the answer to a request that no well-behaved client would write.
     pub(crate) fn raw(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.address).expect("it listens");
@@ -181,6 +216,11 @@ impl World {
             thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// A text as it can stand in a URL.
+pub(crate) fn encoded(text: &str) -> String {
+    text.replace('%', "%25").replace('+', "%2B").replace('/', "%2F")
 }
 
 /// The first call of node `sfu-N`.

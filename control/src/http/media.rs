@@ -1,0 +1,261 @@
+//! What browsers ask, from pages of any origin: WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep-03). A
+//! room's node answers; `carry` takes the call there.
+
+use std::time::Duration;
+
+use axum::{
+    Extension,
+    body::Bytes,
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::Response,
+};
+use tower_http::cors::{Any, CorsLayer};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Api,
+    auth::{self, Scope},
+    carry::carry,
+    extract::{BodyMax, Media, Raw, Room},
+    openapi::Changes,
+    problem::Problem,
+    rooms::TENANT,
+};
+use crate::{fleet::NodeId, join, placement::Wanted, rooms::Placed};
+
+/// Longest description, in bytes: as long as nodes take.
+pub(super) const SDP_MAX: usize = 256 * 1024;
+
+const SDP: &str = "application/sdp";
+
+/// The routes of all this.
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(whip, whip_options))
+        .routes(routes!(whep, whep_options))
+        .routes(routes!(change, end, media_options))
+        .layer(DefaultBodyLimit::max(SDP_MAX))
+        .layer(Extension(BodyMax(SDP_MAX)))
+        .layer(cors())
+        .layer(middleware::from_fn(accepts))
+}
+
+/// Lets pages of any origin call, since tokens and not cookies say who may do what.
+fn cors() -> CorsLayer {
+    let exposed = [
+        header::LOCATION,
+        header::ETAG,
+        header::LINK,
+        header::RETRY_AFTER,
+        header::WWW_AUTHENTICATE,
+        HeaderName::from_static("accept-patch"),
+        HeaderName::from_static("accept-post"),
+    ];
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::POST, Method::PATCH, Method::DELETE, Method::OPTIONS])
+        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, header::IF_MATCH])
+        .expose_headers(exposed)
+        .max_age(Duration::from_hours(1))
+}
+
+/// Publishes in a room, which is placed now if it is not (RFC 9725, section 4.2).
+#[utoipa::path(
+    post, path = "/whip/{room}", operation_id = "whip", tag = "media",
+    params(("room" = String, Path, pattern = "^[A-Za-z0-9._-]{1,128}$")),
+    request_body(content = String, content_type = "application/sdp"),
+    responses(
+        (status = CREATED, body = String, content_type = "application/sdp", description = "The answer.",
+            headers(("Location" = String, description = "The session."),
+                ("ETag" = String, description = "Its ICE session."))),
+        Changes,
+    ),
+    security(("token" = [])),
+)]
+async fn whip(
+    State(api): State<Api>,
+    Room(room): Room,
+    headers: HeaderMap,
+    Raw(body): Raw,
+) -> Result<Response, Problem> {
+    enter(&api, "whip", &room, &headers, body).await
+}
+
+/// Plays what is published in a room.
+#[utoipa::path(
+    post, path = "/whep/{room}", operation_id = "whep", tag = "media",
+    params(("room" = String, Path, pattern = "^[A-Za-z0-9._-]{1,128}$")),
+    request_body(content = String, content_type = "application/sdp"),
+    responses(
+        (status = CREATED, body = String, content_type = "application/sdp", description = "The answer.",
+            headers(("Location" = String, description = "The session."),
+                ("ETag" = String, description = "Its ICE session."))),
+        Changes,
+    ),
+    security(("token" = [])),
+)]
+async fn whep(
+    State(api): State<Api>,
+    Room(room): Room,
+    headers: HeaderMap,
+    Raw(body): Raw,
+) -> Result<Response, Problem> {
+    enter(&api, "whep", &room, &headers, body).await
+}
+
+/// What may be sent to an endpoint.
+#[utoipa::path(
+    options, path = "/whip/{room}", operation_id = "whip_options", tag = "media",
+    params(("room" = String, Path)),
+    responses((status = OK, description = "Accept-Post says what.")),
+)]
+async fn whip_options() -> StatusCode {
+    StatusCode::OK
+}
+
+/// What may be sent to an endpoint.
+#[utoipa::path(
+    options, path = "/whep/{room}", operation_id = "whep_options", tag = "media",
+    params(("room" = String, Path)),
+    responses((status = OK, description = "Accept-Post says what.")),
+)]
+async fn whep_options() -> StatusCode {
+    StatusCode::OK
+}
+
+/// What may be sent to a session.
+#[utoipa::path(
+    options, path = "/sessions/{node}/{id}", operation_id = "media_options", tag = "media",
+    params(("node" = String, Path), ("id" = String, Path)),
+    responses((status = OK, description = "Accept-Patch says what.")),
+)]
+async fn media_options() -> StatusCode {
+    StatusCode::OK
+}
+
+/// CORS answers each OPTIONS by itself, be it a browser's or not; what may be sent is added to that. It
+/// is the same on all nodes, so none is asked.
+async fn accepts(request: Request, next: Next) -> Response {
+    let is_options = request.method() == Method::OPTIONS;
+    let route = request.extensions().get::<MatchedPath>();
+    let (name, kinds) = match route.map(MatchedPath::as_str) {
+        Some("/sessions/{node}/{id}") => ("accept-patch", "application/trickle-ice-sdpfrag"),
+        _ => ("accept-post", SDP),
+    };
+    let mut response = next.run(request).await;
+    if is_options {
+        response.headers_mut().insert(name, HeaderValue::from_static(kinds));
+    }
+    response
+}
+
+/// Changes a session: trickled candidates, an ICE restart, or a further offer.
+#[utoipa::path(
+    patch, path = "/sessions/{node}/{id}", operation_id = "change_media", tag = "media",
+    params(("node" = String, Path), ("id" = String, Path),
+        ("If-Match" = Option<String>, Header)),
+    request_body(content = String, content_type = "application/trickle-ice-sdpfrag"),
+    responses(
+        (status = OK, body = String, content_type = "application/trickle-ice-sdpfrag",
+            description = "What is new of the node's side."),
+        (status = NO_CONTENT, description = "Taken."),
+        (status = PRECONDITION_FAILED, description = "If-Match names another ICE session."),
+        (status = PRECONDITION_REQUIRED, description = "If-Match is missing."),
+        Changes,
+    ),
+)]
+async fn change(
+    State(api): State<Api>,
+    Media(node, id): Media,
+    headers: HeaderMap,
+    Raw(body): Raw,
+) -> Result<Response, Problem> {
+    carry(&api, Method::PATCH, &node, &format!("/sessions/{id}"), &headers, body).await
+}
+
+/// Ends a session.
+#[utoipa::path(
+    delete, path = "/sessions/{node}/{id}", operation_id = "end_media", tag = "media",
+    params(("node" = String, Path), ("id" = String, Path)),
+    responses((status = OK, description = "It has ended."),
+        (status = NO_CONTENT, description = "It has ended."), Changes),
+)]
+async fn end(
+    State(api): State<Api>,
+    Media(node, id): Media,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let path = format!("/sessions/{id}");
+    carry(&api, Method::DELETE, &node, &path, &headers, Bytes::new()).await
+}
+
+/// Carries a new session to its room's node.
+async fn enter(
+    api: &Api,
+    kind: &str,
+    room: &str,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    admit(api, room, headers).await?;
+    is_sdp(headers)?;
+    let placed = api.rooms.place(TENANT, room, &Wanted::default()).await?;
+    let path = format!("/{kind}/{room}");
+    let carried = |home: NodeId| {
+        let (path, body) = (path.clone(), body.clone());
+        async move { carry(api, Method::POST, &home, &path, headers, body).await }
+    };
+    let answer = carried(placed.room.home.clone()).await;
+    let refused = is_refused(&answer);
+    match move_on(api, room, &Wanted::default(), &placed, refused).await? {
+        Some(home) => carried(home).await,
+        None => answer,
+    }
+}
+
+/// Where a room goes whose home takes nobody new: it is draining, and has nobody of this room either.
+pub(super) async fn move_on(
+    api: &Api,
+    room: &str,
+    wanted: &Wanted,
+    placed: &Placed,
+    refused: bool,
+) -> Result<Option<NodeId>, Problem> {
+    if !refused || placed.fresh {
+        return Ok(None);
+    }
+    let moved = api.rooms.move_on(TENANT, room, wanted, &placed.room).await?;
+    Ok(moved.map(|room| room.home))
+}
+
+/// Whether a node said that it takes nobody now.
+pub(super) fn is_refused(answer: &Result<Response, Problem>) -> bool {
+    answer.as_ref().is_ok_and(|answer| answer.status() == StatusCode::SERVICE_UNAVAILABLE)
+}
+
+/// Whether somebody may publish and play in a room.
+async fn admit(api: &Api, room: &str, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(said) = auth::said(headers)? else {
+        return Err(Problem::unauthorized(false, "this call needs the token of a join"));
+    };
+    let joins = api.joins().await?.admits(said, room, join::now());
+    if joins || api.tokens().scope(said) == Some(Scope::Operator) {
+        return Ok(());
+    }
+    Err(Problem::unauthorized(true, format_args!("this is no token for room {room:?}")))
+}
+
+fn is_sdp(headers: &HeaderMap) -> Result<(), Problem> {
+    let said = headers.get(header::CONTENT_TYPE).and_then(|said| said.to_str().ok());
+    let kind = said.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case(SDP) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "not_sdp",
+        "the body must be SDP, with Content-Type: application/sdp",
+    ))
+}
