@@ -14,7 +14,7 @@ use str0m::{
     media::{MediaKind, Mid},
 };
 
-use super::sdp::candidates as candidate_lines;
+use super::sdp::{candidates as candidate_lines, misunderstood};
 
 /// What makes a description of a fragment.
 const PREAMBLE: &str = "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n";
@@ -102,7 +102,7 @@ pub(super) fn write(
 fn description(fragment: &str) -> Result<SessionDescription, String> {
     let text = format!("{PREAMBLE}{fragment}");
     SessionDescription::unmarshal(&mut Cursor::new(text.as_bytes()))
-        .map_err(|error| error.to_string())
+        .map_err(|error| misunderstood(&error))
 }
 
 #[cfg(test)]
@@ -153,8 +153,13 @@ mod tests {
         for (text, reason) in cases {
             assert_eq!(refused(&text), reason, "{text}");
         }
-        for text in ["hello", "v=0\r\n", "\0\r\n", "m=audio\r\n", "a=\u{fffd}\r\n=\r\n"] {
-            assert!(!refused(text).is_empty(), "{text:?}");
+        for (text, reason) in [
+            ("hello", "\"hello\" is no SDP at that place"),
+            ("v=0\r\n", "\"v=\" is no SDP at that place"),
+            ("m=audio\r\n", "\"m=audio\" is no SDP at that place"),
+            ("a=x\r\n=\r\n", "\"=\" is no SDP at that place"),
+        ] {
+            assert_eq!(refused(text), reason, "{text:?}");
         }
     }
 

@@ -138,7 +138,22 @@ pub(super) fn answer(
 
 fn parse(text: &str) -> Result<SessionDescription, InvalidOffer> {
     SessionDescription::unmarshal(&mut Cursor::new(text.as_bytes()))
-        .map_err(|error| InvalidOffer(error.to_string()))
+        .map_err(|error| InvalidOffer(misunderstood(&error)))
+}
+
+/// What the parser has against a text, as part of a sentence.
+pub(super) fn misunderstood(error: &sdp::Error) -> String {
+    match error {
+        sdp::Error::SdpInvalidSyntax(at) if at.trim().is_empty() => "it ends too early".to_owned(),
+        // The parser quotes some of what it names.
+        sdp::Error::SdpInvalidSyntax(at) => {
+            format!("{:?} is no SDP at that place", at.trim_matches('`'))
+        }
+        sdp::Error::SdpInvalidValue(value) => {
+            format!("{:?} is no value for its place", value.trim_matches('`'))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// The offer without what is not served, and with media lines that go where the client's role allows.

@@ -154,9 +154,13 @@ async fn what_is_no_offer_is_refused_with_the_reason() {
         assert!(fragment.ends_with("it is application/trickle-ice-sdpfrag"), "{fragment}");
         let long = refused(&call(post(SDP), &long).await, 413);
         assert_eq!(long, "the body is longer than 262144 bytes");
-        for offer in ["", "hello", "v=0\r\n", &audio()[..100]] {
+        for (offer, reason) in [
+            ("", "it ends too early"),
+            ("hello", "\"hello\" is no SDP at that place"),
+            (&audio()[..100], "it has no ice-ufrag and ice-pwd"),
+        ] {
             let problem = refused(&call(post(SDP), offer).await, 400);
-            assert!(problem.starts_with("the offer cannot be answered: "), "{problem}");
+            assert_eq!(problem, format!("the offer cannot be answered: {reason}"));
         }
         let shouted = format!("v=0\r\n{}\r\n", "y".repeat(10_000));
         let problem = refused(&call(post(SDP), &shouted).await, 400);
