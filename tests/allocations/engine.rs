@@ -12,8 +12,9 @@ use lb::{
 use wire::FiveTuple;
 
 use rows::Row;
-use script::{A, Answer, FOREIGN, HASHED, OPEN, VERIFIED, World, client, sends, to, vip};
-use script::{A, Answer, HASHED, OPEN, VERIFIED, World, a_answers, client, sends, to, vip};
+use script::{
+    A, Answer, FOREIGN, HASHED, OPEN, VERIFIED, World, a_answers, client, sends, to, vip,
+};
 
 /// Clients that go through each row, one after another: more than the tables of its engine hold.
 const CLIENTS: u32 = 100;

@@ -108,10 +108,7 @@ impl Answer {
                         address == destination.address
                     })
             }
-            (Self::Return, Verdict::Return { listener: 0, .. }) | (Self::Hold, Verdict::Hold) => {
-                true
-            }
-            (Self::Return, Verdict::Return { listener: 0 })
+            (Self::Return, Verdict::Return { listener: 0, .. })
             | (Self::Reply, Verdict::Reply)
             | (Self::Hold, Verdict::Hold) => true,
             (Self::Drop(expected), Verdict::Drop(reason)) => expected == *reason,
