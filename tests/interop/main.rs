@@ -32,7 +32,8 @@ fn foreign_sfus_serve_their_clients_from_behind_the_lb() {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = Arc::new(runtime.expect("a runtime"));
     let wanted = env::var("ONEVIP_INTEROP").ok();
-    let is_wanted = |name| wanted.as_ref().is_none_or(|some| some.split(',').any(|each| each == name));
+    let is_wanted =
+        |name| wanted.as_ref().is_none_or(|some| some.split(',').any(|each| each == name));
     let direct = env::var_os("ONEVIP_INTEROP_DIRECT").is_some();
     let mut rows = Vec::new();
     for name in PEERS.into_iter().filter(|name| is_wanted(*name)) {

@@ -45,6 +45,12 @@ pub(crate) trait Client {
 
     /// Goes on by a new socket, and knows it. `None` where the client cannot.
     fn move_socket(&mut self, runtime: &Runtime) -> Option<Result<(), String>>;
+
+    /// What a client does by its signalling when nothing comes any more: it restarts ICE. `None` where
+    /// there is no such thing.
+    fn restart_ice(&mut self, _stage: &mut Stage) -> Option<Result<(), String>> {
+        None
+    }
 }
 
 impl Client for WebRtc {

@@ -105,7 +105,10 @@ impl Record {
     /// The longest time without an echo, from `since` on.
     pub(crate) fn gap(&self, since: Instant) -> Duration {
         let mut before = since;
-        let gaps = self.after(since).iter().map(|came| came.duration_since(std::mem::replace(&mut before, *came)));
+        let gaps = self
+            .after(since)
+            .iter()
+            .map(|came| came.duration_since(std::mem::replace(&mut before, *came)));
         gaps.max().unwrap_or_default()
     }
 }

@@ -28,10 +28,17 @@ impl Answer {
     pub(crate) fn read(text: &str, vip: SocketAddr) -> Result<Self, String> {
         let mut answer = parse(text)?;
         let media = answer.media_descriptions.first().ok_or("the answer has no media")?;
-        let ufrag = media.attribute("ice-ufrag").flatten().or(answer.attribute("ice-ufrag").map(String::as_str));
+        let ufrag = media
+            .attribute("ice-ufrag")
+            .flatten()
+            .or(answer.attribute("ice-ufrag").map(String::as_str));
         let ufrag = ufrag.ok_or("the answer has no ufrag")?.to_owned();
         let candidate = |attribute: &Attribute| address(attribute.value.as_deref()?);
-        let address = media.attributes.iter().filter(|attribute| attribute.key == CANDIDATE).find_map(candidate);
+        let address = media
+            .attributes
+            .iter()
+            .filter(|attribute| attribute.key == CANDIDATE)
+            .find_map(candidate);
         let address = address.ok_or_else(|| format!("the answer has no UDP candidate: {text}"))?;
         answer.media_descriptions.iter_mut().for_each(|media| only_candidate(media, vip));
         Ok(Self { ufrag, address, sdp: answer.marshal() })
@@ -49,7 +56,8 @@ pub(crate) fn from_nowhere(text: &str) -> Result<String, String> {
 }
 
 fn parse(text: &str) -> Result<SessionDescription, String> {
-    SessionDescription::unmarshal(&mut Cursor::new(text)).map_err(|error| format!("{error}: {text}"))
+    SessionDescription::unmarshal(&mut Cursor::new(text))
+        .map_err(|error| format!("{error}: {text}"))
 }
 
 fn only_candidate(media: &mut MediaDescription, address: SocketAddr) {

@@ -5,13 +5,7 @@
 //! client ──► switch ────────────────────────────────────────► peer       without it, to compare
 //! ```
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::SocketAddr,
-    process::Command,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fs, net::SocketAddr, process::Command, sync::Arc};
 
 use demo::switch::Switch;
 use kit::{FleetText, Node, Routing, Session};
@@ -71,7 +65,12 @@ impl Stage {
 
     /// Tells the LB of a foreign SFU's session, or the switch where there is no LB, and waits until
     /// it is known.
-    pub(crate) fn register(&mut self, node: &str, ufrag: &str, address: SocketAddr) -> Result<(), String> {
+    pub(crate) fn register(
+        &mut self,
+        node: &str,
+        ufrag: &str,
+        address: SocketAddr,
+    ) -> Result<(), String> {
         if self.lb.is_none() {
             self.switch.set_address(0, address);
             return Ok(());
@@ -134,7 +133,8 @@ impl Stage {
         // Written beside and moved, so that the LB never reads half a file.
         self.write("fleet.new", &self.fleet.to_string())?;
         let folder = self.folder.path();
-        fs::rename(folder.join("fleet.new"), folder.join("fleet.toml")).map_err(|error| error.to_string())
+        fs::rename(folder.join("fleet.new"), folder.join("fleet.toml"))
+            .map_err(|error| error.to_string())
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), String> {

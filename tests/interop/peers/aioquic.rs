@@ -47,7 +47,9 @@ impl Aioquic {
             command.args([path("certificate"), path("key"), path(&format!("{name}.seen"))]);
             let mut program = Program::start(name, &mut command, folder.path())?;
             let log = path(&format!("{name}.log"));
-            program.wait_until(|| fs::read_to_string(&log).is_ok_and(|log| log.contains("listening")))?;
+            program.wait_until(|| {
+                fs::read_to_string(&log).is_ok_and(|log| log.contains("listening"))
+            })?;
             servers.push((program, address));
         }
         Ok(Self { servers, folder, certificate })
@@ -57,7 +59,9 @@ impl Aioquic {
 impl Peer for Aioquic {
     fn nodes(&self) -> Vec<Node> {
         let nodes = NAMES.iter().zip(&self.servers);
-        nodes.map(|(name, (_, address))| Node::new(name, *address).forward("nat").serves(&["quic"])).collect()
+        nodes
+            .map(|(name, (_, address))| Node::new(name, *address).forward("nat").serves(&["quic"]))
+            .collect()
     }
 
     fn join(&self, stage: &mut Stage) -> Result<Box<dyn Client>, String> {
@@ -75,7 +79,10 @@ impl Peer for Aioquic {
 
     fn seen(&self) -> Option<u64> {
         let seen = |name: &&str| {
-            fs::read_to_string(self.folder.path().join(format!("{name}.seen"))).ok()?.parse::<u64>().ok()
+            fs::read_to_string(self.folder.path().join(format!("{name}.seen")))
+                .ok()?
+                .parse::<u64>()
+                .ok()
         };
         Some(NAMES.iter().filter_map(seen).sum())
     }

@@ -1,23 +1,20 @@
 //! Janus as Debian has it: EchoTest over its HTTP API, one UDP port for each session.
 
 use std::{
-    cell::Cell,
-    fs,
-    net::SocketAddr,
-    os::unix::fs::symlink,
-    path::Path,
-    process::Command,
+    cell::Cell, fs, net::SocketAddr, os::unix::fs::symlink, path::Path, process::Command, sync::Arc,
 };
 
 use kit::Node;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use super::{Client, Peer};
 use crate::{
     program::{Program, free_address, http, output},
+    pulse::Pulse,
     sdp::Answer,
     stage::Stage,
-    webrtc::Offering,
+    webrtc::{Offering, WebRtc},
 };
 
 const NAME: &str = "janus";
@@ -44,15 +41,15 @@ impl Janus {
         let (api, admin) = (free_address(), free_address());
         configure(folder.path(), api, admin).map_err(|error| format!("{NAME}: {error}"))?;
         let mut command = Command::new(NAME);
-        command.arg("-o").arg("-F").arg(folder.path()).arg("-C").arg(folder.path().join("janus.jcfg"));
+        command
+            .arg("-o")
+            .arg("-F")
+            .arg(folder.path())
+            .arg("-C")
+            .arg(folder.path().join("janus.jcfg"));
         let mut program = Program::start(NAME, &mut command, folder.path())?;
         program.wait_until(|| http(&format!("http://{api}/janus/info"), None).is_some())?;
         Ok(Self { _program: program, _folder: folder, api, admin, handle: Cell::default() })
-    }
-
-    fn ask(&self, path: &str, mut request: Value) -> Result<Value, String> {
-        request["transaction"] = "interop".into();
-        exchange(&format!("http://{}/janus{path}", self.api), Some(request))
     }
 }
 
@@ -66,46 +63,96 @@ impl Peer for Janus {
 
     fn join(&self, stage: &mut Stage) -> Result<Box<dyn Client>, String> {
         let offering = Offering::new(&stage.runtime)?;
-        let session = id(&self.ask("", json!({ "janus": "create" }))?)?;
-        let path = format!("/{session}");
-        let attach = json!({ "janus": "attach", "plugin": "janus.plugin.echotest" });
-        let handle = id(&self.ask(&path, attach)?)?;
-        self.handle.set((session, handle));
-        let jsep = json!({ "type": "offer", "sdp": offering.offer, "trickle": false });
-        let message = json!({ "janus": "message", "body": { "audio": true }, "jsep": jsep });
-        self.ask(&format!("{path}/{handle}"), message)?;
-        let answer = self.answer(&path)?;
-        let answer = Answer::read(&answer, stage.front())?;
+        let signalling = Signalling::new(self.api)?;
+        self.handle.set((signalling.session, signalling.handle));
+        let answer = Answer::read(&signalling.negotiate(&offering.offer)?, stage.front())?;
         stage.register(NAME, &answer.ufrag, answer.address)?;
-        Ok(Box::new(offering.accept(&stage.runtime, &answer.sdp)?))
+        let webrtc = offering.accept(&stage.runtime, &answer.sdp)?;
+        Ok(Box::new(JanusClient { webrtc, signalling }))
     }
 
     /// Packets of audio that Janus took, by its admin interface.
     fn seen(&self) -> Option<u64> {
         let (session, handle) = self.handle.get();
         let url = format!("http://{}/admin/{session}/{handle}", self.admin);
-        let ask = json!({ "janus": "handle_info", "admin_secret": SECRET, "transaction": "interop" });
+        let ask =
+            json!({ "janus": "handle_info", "admin_secret": SECRET, "transaction": "interop" });
         let told = exchange(&url, Some(ask)).ok()?;
-        find(&told, "in_stats").and_then(|stats| find(stats, "packets")).and_then(Value::as_u64)
+        let audio = told["info"]["webrtc"]["media"].as_object()?.values().next()?;
+        audio["stats"]["in"]["packets"].as_u64()
     }
 }
 
-impl Janus {
-    /// The plugin's answer, which comes as an event.
-    fn answer(&self, path: &str) -> Result<String, String> {
+/// A handle of the plugin, by Janus' HTTP API.
+struct Signalling {
+    api: SocketAddr,
+    session: u64,
+    handle: u64,
+}
+
+impl Signalling {
+    fn new(api: SocketAddr) -> Result<Self, String> {
+        let mut signalling = Self { api, session: 0, handle: 0 };
+        signalling.session = id(&signalling.ask("", json!({ "janus": "create" }))?)?;
+        let attach = json!({ "janus": "attach", "plugin": "janus.plugin.echotest" });
+        signalling.handle = id(&signalling.ask(&format!("/{}", signalling.session), attach)?)?;
+        Ok(signalling)
+    }
+
+    /// Janus' answer to an offer. It comes as an event of the session.
+    fn negotiate(&self, offer: &str) -> Result<String, String> {
+        let Self { api, session, handle } = self;
+        let jsep = json!({ "type": "offer", "sdp": offer, "trickle": false });
+        let message = json!({ "janus": "message", "body": { "audio": true }, "jsep": jsep });
+        self.ask(&format!("/{session}/{handle}"), message)?;
         for _ in 0..10 {
-            let event = exchange(&format!("http://{}/janus{path}?maxev=1", self.api), None)?;
+            let event = exchange(&format!("http://{api}/janus/{session}?maxev=1"), None)?;
             if let Some(sdp) = event["jsep"]["sdp"].as_str() {
                 return Ok(sdp.to_owned());
             }
         }
         Err(format!("{NAME} gave no answer within ten events"))
     }
+
+    fn ask(&self, path: &str, mut request: Value) -> Result<Value, String> {
+        request["transaction"] = "interop".into();
+        exchange(&format!("http://{}/janus{path}", self.api), Some(request))
+    }
+}
+
+struct JanusClient {
+    webrtc: WebRtc,
+    signalling: Signalling,
+}
+
+impl Client for JanusClient {
+    fn pulse(&self) -> &Arc<Pulse> {
+        &self.webrtc.pulse
+    }
+
+    fn local(&self) -> Vec<SocketAddr> {
+        vec![self.webrtc.local()]
+    }
+
+    fn move_socket(&mut self, _runtime: &Runtime) -> Option<Result<(), String>> {
+        Some(self.webrtc.move_socket())
+    }
+
+    fn restart_ice(&mut self, stage: &mut Stage) -> Option<Result<(), String>> {
+        let mut restart = || {
+            let answer = self.signalling.negotiate(&self.webrtc.offer()?)?;
+            let answer = Answer::read(&answer, stage.front())?;
+            stage.register(NAME, &answer.ufrag, answer.address)?;
+            self.webrtc.accept(&answer.sdp)
+        };
+        Some(restart())
+    }
 }
 
 /// Its folder: only the plugin and the transport used here, on loopback, with nobody else's ports.
 fn configure(folder: &Path, api: SocketAddr, admin: SocketAddr) -> std::io::Result<()> {
-    for (kind, library) in [("plugins", "libjanus_echotest.so"), ("transports", "libjanus_http.so")] {
+    for (kind, library) in [("plugins", "libjanus_echotest.so"), ("transports", "libjanus_http.so")]
+    {
         fs::create_dir(folder.join(kind))?;
         symlink(Path::new(LIBRARIES).join(kind).join(library), folder.join(kind).join(library))?;
     }
@@ -138,20 +185,13 @@ fn exchange(url: &str, request: Option<Value>) -> Result<Value, String> {
     let (_, body) = http(url, request.map(|request| request.to_string()))
         .ok_or_else(|| format!("{NAME} does not answer"))?;
     let answer: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
-    if answer["janus"] == "error" { Err(format!("{NAME}: {}", answer["error"])) } else { Ok(answer) }
+    if answer["janus"] == "error" {
+        Err(format!("{NAME}: {}", answer["error"]))
+    } else {
+        Ok(answer)
+    }
 }
 
 fn id(answer: &Value) -> Result<u64, String> {
     answer["data"]["id"].as_u64().ok_or_else(|| format!("{NAME} gave no ID: {answer}"))
-}
-
-/// The first value of this name, at any depth.
-fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
-    match value {
-        Value::Object(map) => {
-            map.get(name).or_else(|| map.values().find_map(|value| find(value, name)))
-        }
-        Value::Array(list) => list.iter().find_map(|value| find(value, name)),
-        _ => None,
-    }
 }

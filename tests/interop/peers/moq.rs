@@ -75,10 +75,12 @@ impl Peer for Moq {
         command.arg(format!("https://{}/", stage.front()));
         command.arg(format!("{}.localhost", ROUTING.label(&SERVERS[0], 1)));
         command.args(addresses.map(|address| address.to_string()));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = child.map_err(|error| format!("the moq client: {error}"))?;
         let pulse = Arc::new(Pulse::default());
-        let lines = BufReader::new(child.stdout.take().ok_or("the moq client says nothing")?).lines();
+        let lines =
+            BufReader::new(child.stdout.take().ok_or("the moq client says nothing")?).lines();
         let told = pulse.clone();
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {

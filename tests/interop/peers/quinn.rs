@@ -39,7 +39,8 @@ impl Quinn {
     pub(crate) fn start(runtime: &Runtime, grease: bool) -> Result<Self, String> {
         let certificate = Certificate::new()?;
         let seen = Arc::new(AtomicU64::new(0));
-        let serve = |_| serve(runtime, &certificate, &seen, grease).map_err(|error| error.to_string());
+        let serve =
+            |_| serve(runtime, &certificate, &seen, grease).map_err(|error| error.to_string());
         let servers = NAMES.iter().map(serve).collect::<Result<_, _>>()?;
         Ok(Self { servers, certificate, seen })
     }
@@ -48,7 +49,9 @@ impl Quinn {
 impl Peer for Quinn {
     fn nodes(&self) -> Vec<Node> {
         let nodes = NAMES.iter().zip(&self.servers);
-        nodes.map(|(name, address)| Node::new(name, *address).forward("nat").serves(&["quic"])).collect()
+        nodes
+            .map(|(name, address)| Node::new(name, *address).forward("nat").serves(&["quic"]))
+            .collect()
     }
 
     fn join(&self, stage: &mut Stage) -> Result<Box<dyn Client>, String> {
@@ -73,7 +76,8 @@ fn serve(
     grease: bool,
 ) -> Result<SocketAddr, Box<dyn std::error::Error>> {
     let _inside = runtime.enter();
-    let config = ServerConfig::with_single_cert(vec![certificate.der.clone()], certificate.key.clone_key())?;
+    let config =
+        ServerConfig::with_single_cert(vec![certificate.der.clone()], certificate.key.clone_key())?;
     let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
     let address = socket.local_addr()?;
     let mut transport = EndpointConfig::default();
@@ -111,11 +115,13 @@ pub(crate) struct Certificate {
 impl Certificate {
     pub(crate) fn new() -> Result<Self, String> {
         let key = KeyPair::generate().map_err(|error| error.to_string())?;
-        let params = CertificateParams::new([HOST.to_owned()]).map_err(|error| error.to_string())?;
+        let params =
+            CertificateParams::new([HOST.to_owned()]).map_err(|error| error.to_string())?;
         let certificate = params.self_signed(&key).map_err(|error| error.to_string())?;
         let der = certificate.der().clone();
         let mut sha256 = [0; 32];
-        sha256.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &der).as_ref());
+        sha256
+            .copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &der).as_ref());
         let key_pem = key.serialize_pem();
         Ok(Self { pem: certificate.pem(), key_pem, sha256, der, key: key.into() })
     }
