@@ -47,19 +47,41 @@ impl Trial {
 pub(crate) struct Cell {
     /// `None` where there is nothing to try.
     pub(crate) worked: Option<bool>,
+    /// Whether another client could follow one that was lost.
+    pub(crate) again: Option<bool>,
     pub(crate) text: String,
 }
 
 impl Cell {
     fn of(outcome: Result<String, String>) -> Self {
         match outcome {
-            Ok(text) => Self { worked: Some(true), text: format!("ok: {text}") },
-            Err(text) => Self { worked: Some(false), text: format!("lost: {text}") },
+            Ok(text) => Self { worked: Some(true), again: None, text: format!("ok: {text}") },
+            Err(text) => Self { worked: Some(false), again: None, text: format!("lost: {text}") },
         }
     }
 
     fn not_tried(why: &str) -> Self {
-        Self { worked: None, text: format!("– {why}") }
+        Self { worked: None, again: None, text: format!("– {why}") }
+    }
+
+    /// With what the LB counted meanwhile.
+    fn with_counts(mut self, counts: &Counts) -> Self {
+        let counts: Vec<_> =
+            counts.iter().map(|(label, count)| format!("{label} {count}")).collect();
+        if !counts.is_empty() && self.worked.is_some() {
+            self.text.push_str(&format!(" ({})", counts.join(", ")));
+        }
+        self
+    }
+
+    /// Whether another client can take the place of the one that is lost.
+    fn try_again(&mut self, peer: &dyn Peer, stage: &mut Stage) {
+        let again = connect(peer, stage);
+        self.again = Some(again.is_ok());
+        self.text.push_str(&match again {
+            Ok((_, text)) => format!("; a new session works, {text}"),
+            Err(why) => format!("; nor does a new session: {why}"),
+        });
     }
 }
 
@@ -86,11 +108,11 @@ pub(crate) fn try_all(peer: &dyn Peer, stage: &mut Stage) -> Vec<(Trial, Cell)> 
         };
         // A process that has just started counts from 0.
         let before = if trial == Trial::Restart { Counts::new() } else { before };
-        let mut cell = with_counts(cell, &moved(&before, &stage.counts()));
+        let mut cell = cell.with_counts(&moved(&before, &stage.counts()));
         if cell.worked == Some(false) {
             client = None;
             if trial != Trial::Connect {
-                cell.text.push_str(&comes_back(peer, stage));
+                cell.try_again(peer, stage);
             }
         }
         eprintln!("  {}: {}", trial.title(), cell.text);
@@ -167,20 +189,4 @@ fn echoes(client: &dyn Client, since: Instant) -> Result<String, String> {
     client.pulse().wait_echoes(RECOVERY, since, ECHOES)?;
     let gap = client.pulse().read().gap(since);
     Ok(format!("the same session goes on, longest gap {} ms", gap.as_millis()))
-}
-
-/// Whether another client can take the place of one that is lost.
-fn comes_back(peer: &dyn Peer, stage: &mut Stage) -> String {
-    match connect(peer, stage) {
-        Ok((_, text)) => format!("; a new session works, {text}"),
-        Err(why) => format!("; nor does a new session: {why}"),
-    }
-}
-
-fn with_counts(mut cell: Cell, counts: &Counts) -> Cell {
-    let counts: Vec<_> = counts.iter().map(|(label, count)| format!("{label} {count}")).collect();
-    if !counts.is_empty() && cell.worked.is_some() {
-        cell.text.push_str(&format!(" ({})", counts.join(", ")));
-    }
-    cell
 }

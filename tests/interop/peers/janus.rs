@@ -1,45 +1,51 @@
 //! Janus as Debian has it: EchoTest over its HTTP API, one UDP port for each session.
 
+mod config;
+
 use std::{
-    cell::Cell, fs, net::SocketAddr, os::unix::fs::symlink, path::Path, process::Command, sync::Arc,
+    cell::Cell,
+    net::{IpAddr, SocketAddr},
+    process::Command,
+    sync::Arc,
 };
 
 use kit::Node;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use self::config::{Config, SECRET, media_ip};
 use super::{Client, Peer};
 use crate::{
     program::{Program, free_address, http, output},
     pulse::Pulse,
-    sdp::Answer,
+    sdp::{Answer, DISCARD},
     stage::Stage,
     webrtc::{Offering, WebRtc},
 };
 
 const NAME: &str = "janus";
-const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu/janus";
-const SECRET: &str = "interop";
 
 pub(crate) struct Janus {
     _program: Program,
     _folder: tempfile::TempDir,
     api: SocketAddr,
     admin: SocketAddr,
+    media: IpAddr,
     /// The last client's session and handle.
     handle: Cell<(u64, u64)>,
 }
 
 impl Janus {
     pub(crate) fn version() -> Result<String, String> {
-        let status = output(Command::new("dpkg-query").args(["-W", "-f", "${Version}", "janus"]))?;
-        Ok(format!("Janus {status} (Debian), EchoTest, ICE-lite"))
+        let version = output(Command::new("dpkg-query").args(["-W", "-f", "${Version}", NAME]))?;
+        Ok(format!("Janus {version} (Debian), EchoTest"))
     }
 
-    pub(crate) fn start() -> Result<Self, String> {
-        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let (api, admin) = (free_address(), free_address());
-        configure(folder.path(), api, admin).map_err(|error| format!("{NAME}: {error}"))?;
+    /// With or without ICE-lite; Debian's configuration has it off.
+    pub(crate) fn start(lite: bool) -> Result<Self, String> {
+        let folder = tempfile::tempdir().map_err(|error| format!("{NAME}: {error}"))?;
+        let (api, admin, media) = (free_address(), free_address(), media_ip()?);
+        Config { api, admin, media, lite }.write(folder.path())?;
         let mut command = Command::new(NAME);
         command
             .arg("-o")
@@ -49,16 +55,20 @@ impl Janus {
             .arg(folder.path().join("janus.jcfg"));
         let mut program = Program::start(NAME, &mut command, folder.path())?;
         program.wait_until(|| http(&format!("http://{api}/janus/info"), None).is_some())?;
-        Ok(Self { _program: program, _folder: folder, api, admin, handle: Cell::default() })
+        Ok(Self { _program: program, _folder: folder, api, admin, media, handle: Cell::default() })
     }
 }
 
 impl Peer for Janus {
     fn nodes(&self) -> Vec<Node> {
-        // The address of the node itself is never used: each session has its own. Those lie on
-        // whatever interface libnice takes, which is never loopback.
-        let anywhere = ["0.0.0.0/0"];
-        vec![Node::new(NAME, self.api).forward("nat").serves(&["ice"]).prefix(&anywhere)]
+        // The address of the node itself is never used: each session has its own.
+        let node = Node::new(NAME, SocketAddr::new(self.media, DISCARD)).forward("nat");
+        vec![node.serves(&["ice"])]
+    }
+
+    /// It would answer the switch's addresses, which are loopback's, by the wrong interface.
+    fn works_without_lb(&self) -> bool {
+        false
     }
 
     fn join(&self, stage: &mut Stage) -> Result<Box<dyn Client>, String> {
@@ -147,38 +157,6 @@ impl Client for JanusClient {
         };
         Some(restart())
     }
-}
-
-/// Its folder: only the plugin and the transport used here, on loopback, with nobody else's ports.
-fn configure(folder: &Path, api: SocketAddr, admin: SocketAddr) -> std::io::Result<()> {
-    for (kind, library) in [("plugins", "libjanus_echotest.so"), ("transports", "libjanus_http.so")]
-    {
-        fs::create_dir(folder.join(kind))?;
-        symlink(Path::new(LIBRARIES).join(kind).join(library), folder.join(kind).join(library))?;
-    }
-    for kind in ["events", "loggers"] {
-        fs::create_dir(folder.join(kind))?;
-    }
-    let path = folder.display();
-    let main = format!(
-        "general: {{ configs_folder = \"{path}\"\nplugins_folder = \"{path}/plugins\"\n\
-         transports_folder = \"{path}/transports\"\nevents_folder = \"{path}/events\"\n\
-         loggers_folder = \"{path}/loggers\"\nadmin_secret = \"{SECRET}\"\nsession_timeout = 0\n\
-         debug_level = 5 }}\nmedia: {{ rtp_port_range = \"40000-40999\" }}\n\
-         nat: {{ ice_lite = true }}\n"
-    );
-    fs::write(folder.join("janus.jcfg"), main)?;
-    let http = format!(
-        "general: {{ json = \"plain\"\nbase_path = \"/janus\"\nhttp = true\nport = {}\n\
-         ip = \"{}\"\nhttps = false }}\nadmin: {{ admin_base_path = \"/admin\"\nadmin_http = true\n\
-         admin_port = {}\nadmin_ip = \"{}\"\nadmin_https = false }}\n",
-        api.port(),
-        api.ip(),
-        admin.port(),
-        admin.ip()
-    );
-    fs::write(folder.join("janus.transport.http.jcfg"), http)?;
-    fs::write(folder.join("janus.plugin.echotest.jcfg"), "general: { events = false }\n")
 }
 
 fn exchange(url: &str, request: Option<Value>) -> Result<Value, String> {
