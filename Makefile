@@ -6,7 +6,7 @@ CARGO ?= cargo
 NEXTEST := $(CARGO) nextest run --workspace --no-fail-fast
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint fmt doc unit fuzz bench coverage deny need-build need-test need-nextest
+.PHONY: help demo test test-all lint fmt doc unit fuzz bench coverage deny interop need-build need-test need-nextest
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ coverage: need-build ## Line coverage of wire, which must be at least 90 %
 
 deny: need-build ## Licences, advisories, sources and duplicate versions of all dependencies
 	scripts/deny
+
+interop: need-build ## SFUs of other people behind the LB, to docs/interop.md; PEERS=janus,… tries some
+	scripts/interop $(PEERS)
 
 need-build:
 	@scripts/need cc=gcc,libc6-dev

@@ -13,7 +13,7 @@ use crate::{
 const ECHOES: usize = 100;
 
 /// Longer than any peer takes to find a client again that moved; then the client is lost.
-const RECOVERY: Duration = Duration::from_secs(15);
+const RECOVERY: Duration = Duration::from_secs(10);
 
 /// What is tried, in this order, with one client as long as it lives.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -47,19 +47,41 @@ impl Trial {
 pub(crate) struct Cell {
     /// `None` where there is nothing to try.
     pub(crate) worked: Option<bool>,
+    /// Whether another client could follow one that was lost.
+    pub(crate) again: Option<bool>,
     pub(crate) text: String,
 }
 
 impl Cell {
     fn of(outcome: Result<String, String>) -> Self {
         match outcome {
-            Ok(text) => Self { worked: Some(true), text: format!("ok: {text}") },
-            Err(text) => Self { worked: Some(false), text: format!("lost: {text}") },
+            Ok(text) => Self { worked: Some(true), again: None, text: format!("ok: {text}") },
+            Err(text) => Self { worked: Some(false), again: None, text: format!("lost: {text}") },
         }
     }
 
     fn not_tried(why: &str) -> Self {
-        Self { worked: None, text: format!("– {why}") }
+        Self { worked: None, again: None, text: format!("– {why}") }
+    }
+
+    /// With what the LB counted meanwhile.
+    fn with_counts(mut self, counts: &Counts) -> Self {
+        let counts: Vec<_> =
+            counts.iter().map(|(label, count)| format!("{label} {count}")).collect();
+        if !counts.is_empty() && self.worked.is_some() {
+            self.text.push_str(&format!(" ({})", counts.join(", ")));
+        }
+        self
+    }
+
+    /// Whether another client can take the place of the one that is lost.
+    fn try_again(&mut self, peer: &dyn Peer, stage: &mut Stage) {
+        let again = connect(peer, stage);
+        self.again = Some(again.is_ok());
+        self.text.push_str(&match again {
+            Ok((_, text)) => format!("; a new session works, {text}"),
+            Err(why) => format!("; nor does a new session: {why}"),
+        });
     }
 }
 
@@ -79,18 +101,18 @@ pub(crate) fn try_all(peer: &dyn Peer, stage: &mut Stage) -> Vec<(Trial, Cell)> 
             })),
             (_, None) => Cell::not_tried("no client could connect"),
             (Trial::BothWays, Some(client)) => Cell::of(both_ways(peer, client.as_ref())),
-            (Trial::Rebinding, Some(client)) => Cell::of(rebinding(client.as_ref(), stage)),
+            (Trial::Rebinding, Some(client)) => Cell::of(rebinding(client.as_mut(), stage)),
             (Trial::NewSocket, Some(client)) => new_socket(client.as_mut(), stage),
             (Trial::Restart, Some(_)) if !stage.has_lb() => Cell::not_tried("there is no LB"),
-            (Trial::Restart, Some(client)) => Cell::of(restart(client.as_ref(), stage)),
+            (Trial::Restart, Some(client)) => Cell::of(restart(client.as_mut(), stage)),
         };
         // A process that has just started counts from 0.
         let before = if trial == Trial::Restart { Counts::new() } else { before };
-        let mut cell = with_counts(cell, &moved(&before, &stage.counts()));
+        let mut cell = cell.with_counts(&moved(&before, &stage.counts()));
         if cell.worked == Some(false) {
             client = None;
             if trial != Trial::Connect {
-                cell.text.push_str(&comes_back(peer, stage));
+                cell.try_again(peer, stage);
             }
         }
         eprintln!("  {}: {}", trial.title(), cell.text);
@@ -119,51 +141,52 @@ fn both_ways(peer: &dyn Peer, client: &dyn Client) -> Result<String, String> {
     Ok(format!("{sent} sent{seen}, {came} came back"))
 }
 
-fn rebinding(client: &dyn Client, stage: &Stage) -> Result<String, String> {
+fn rebinding(client: &mut dyn Client, stage: &mut Stage) -> Result<String, String> {
     let begin = Instant::now();
     for local in client.local() {
         let _inside = stage.runtime.enter();
         stage.switch.rebind(local, Hop::Network).map_err(|error| error.to_string())?;
     }
-    goes_on(client, begin)
+    goes_on(client, stage, begin)
 }
 
-fn new_socket(client: &mut dyn Client, stage: &Stage) -> Cell {
+fn new_socket(client: &mut dyn Client, stage: &mut Stage) -> Cell {
     let begin = Instant::now();
     match client.move_socket(&stage.runtime) {
         None => Cell::not_tried("this client has no such command"),
         Some(Err(error)) => Cell::of(Err(error)),
-        Some(Ok(())) => Cell::of(goes_on(client, begin)),
+        Some(Ok(())) => Cell::of(goes_on(client, stage, begin)),
     }
 }
 
-fn restart(client: &dyn Client, stage: &mut Stage) -> Result<String, String> {
+fn restart(client: &mut dyn Client, stage: &mut Stage) -> Result<String, String> {
     let begin = Instant::now();
     stage.restart_lb()?;
     let down = begin.elapsed();
-    let told = goes_on(client, begin)?;
+    let told = goes_on(client, stage, begin)?;
     Ok(format!("{told}, {} ms of it without an LB", down.as_millis()))
 }
 
-/// Waits until echoes come again for a while.
-fn goes_on(client: &dyn Client, since: Instant) -> Result<String, String> {
+/// Waits until echoes come again for a while. Where they do not, a WebRTC client restarts ICE.
+fn goes_on(client: &mut dyn Client, stage: &mut Stage, since: Instant) -> Result<String, String> {
+    let why = match echoes(client, since) {
+        Ok(told) => return Ok(told),
+        Err(why) => why,
+    };
+    let begin = Instant::now();
+    match client.restart_ice(stage) {
+        None => Err(why),
+        Some(restarted) => {
+            let told = restarted
+                .and_then(|()| echoes(client, begin))
+                .map_err(|error| format!("{why}, and after an ICE restart: {error}"))?;
+            Ok(format!("after an ICE restart {told} ({why} without one)"))
+        }
+    }
+}
+
+fn echoes(client: &dyn Client, since: Instant) -> Result<String, String> {
     client.pulse().wait_echoes(RECOVERY, since, ECHOES)?;
     let gap = client.pulse().read().gap(since);
     Ok(format!("the same session goes on, longest gap {} ms", gap.as_millis()))
-}
-
-/// Whether another client can take the place of one that is lost.
-fn comes_back(peer: &dyn Peer, stage: &mut Stage) -> String {
-    match connect(peer, stage) {
-        Ok((_, text)) => format!("; a new session works, {text}"),
-        Err(why) => format!("; nor does a new session: {why}"),
-    }
-}
-
-fn with_counts(mut cell: Cell, counts: &Counts) -> Cell {
-    let counts: Vec<_> = counts.iter().map(|(label, count)| format!("{label} {count}")).collect();
-    if !counts.is_empty() && cell.worked.is_some() {
-        cell.text.push_str(&format!(" ({})", counts.join(", ")));
-    }
-    cell
 }

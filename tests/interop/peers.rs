@@ -27,8 +27,13 @@ pub(crate) trait Peer {
     /// Its nodes, for the fleet file.
     fn nodes(&self) -> Vec<Node>;
 
-    /// A new client of it, through the stage.
+    /// A new client of it, through the stage. Known to the LB when it begins.
     fn join(&self, stage: &mut Stage) -> Result<Box<dyn Client>, String>;
+
+    /// Whether clients can be tried at it directly, to compare.
+    fn works_without_lb(&self) -> bool {
+        true
+    }
 
     /// Messages that it has seen of the last client, in its own count.
     fn seen(&self) -> Option<u64> {
@@ -45,6 +50,12 @@ pub(crate) trait Client {
 
     /// Goes on by a new socket, and knows it. `None` where the client cannot.
     fn move_socket(&mut self, runtime: &Runtime) -> Option<Result<(), String>>;
+
+    /// What a client does by its signalling when nothing comes any more: it restarts ICE. `None` where
+    /// there is no such thing.
+    fn restart_ice(&mut self, _stage: &mut Stage) -> Option<Result<(), String>> {
+        None
+    }
 }
 
 impl Client for WebRtc {

@@ -26,7 +26,7 @@ const DATAGRAM_LEN: usize = 200;
 #[derive(Clone)]
 pub(crate) enum Channel {
     Plain(Connection),
-    WebTransport(Session),
+    WebTransport(Box<Session>),
 }
 
 /// A connection. Ends without a word when it is dropped.

@@ -11,7 +11,7 @@ const CANDIDATE: &str = "candidate";
 const END: &str = "end-of-candidates";
 
 /// The port where nobody listens (RFC 863).
-const DISCARD: u16 = 9;
+pub(crate) const DISCARD: u16 = 9;
 
 /// An SFU's answer, with what the LB must know of it.
 pub(crate) struct Answer {

@@ -1,6 +1,6 @@
-//! The table, as people read it.
+//! The table, and the page around it.
 
-use std::fmt::Write;
+use std::{fmt::Write, fs, io, path::Path};
 
 use crate::cells::{Cell, Trial};
 
@@ -27,4 +27,20 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Writes the page for people.
+pub(crate) fn page(rows: &[Row]) -> io::Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/interop.md");
+    fs::write(path, include_str!("page.md").replace("{table}", &markdown(rows)))
+}
+
+/// The version of a crate that this is built with.
+pub(crate) fn crate_version(name: &str) -> Result<String, String> {
+    let lock: toml::Table =
+        include_str!("../../Cargo.lock").parse().map_err(|error| format!("Cargo.lock: {error}"))?;
+    let packages = lock["package"].as_array().into_iter().flatten();
+    let version = packages.filter(|package| package["name"].as_str() == Some(name));
+    let version = version.filter_map(|package| package["version"].as_str()).next_back();
+    version.map(str::to_owned).ok_or_else(|| format!("Cargo.lock knows no {name}"))
 }

@@ -3,7 +3,10 @@
 use std::{
     io,
     net::{SocketAddr, UdpSocket as StdSocket},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{SyncSender, sync_channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -35,8 +38,17 @@ const SILENCE: [u8; 3] = [0xf8, 0xff, 0xfe];
 pub(crate) struct WebRtc {
     pub(crate) pulse: Arc<Pulse>,
     local: Arc<Mutex<SocketAddr>>,
-    moves: mpsc::UnboundedSender<StdSocket>,
+    orders: mpsc::UnboundedSender<Order>,
     task: AbortHandle,
+}
+
+/// What a client is told while it runs. The channels take what became of it.
+enum Order {
+    Move(StdSocket),
+    /// Make an offer that restarts ICE.
+    Offer(SyncSender<Result<String, String>>),
+    /// Take the answer to it.
+    Answer(String, SyncSender<Result<(), String>>),
 }
 
 /// A client that has made an offer.
@@ -62,7 +74,7 @@ impl Offering {
         let pulse = Arc::new(Pulse::default());
         let local = Arc::new(Mutex::new(socket.local_addr().map_err(text)?));
         let link = Link::new(socket).map_err(text)?;
-        let mut agent = Agent { rtc, mid, link, packets: 0, pulse, local };
+        let mut agent = Agent { rtc, mid, link, pending: None, packets: 0, pulse, local };
         agent.rtc.add_local_candidate(candidate(agent.local()).map_err(text)?);
         Ok(Self { offer: from_nowhere(&offer.to_sdp_string())?, agent, pending })
     }
@@ -71,10 +83,10 @@ impl Offering {
     pub(crate) fn accept(mut self, runtime: &Runtime, answer: &str) -> Result<WebRtc, String> {
         let answer = SdpAnswer::from_sdp_string(answer).map_err(text)?;
         self.agent.rtc.sdp_api().accept_answer(self.pending, answer).map_err(text)?;
-        let (moves, orders) = mpsc::unbounded_channel();
+        let (orders, inbox) = mpsc::unbounded_channel();
         let (pulse, local) = (self.agent.pulse.clone(), self.agent.local.clone());
-        let task = runtime.spawn(self.agent.run(orders)).abort_handle();
-        Ok(WebRtc { pulse, local, moves, task })
+        let task = runtime.spawn(self.agent.run(inbox)).abort_handle();
+        Ok(WebRtc { pulse, local, orders, task })
     }
 }
 
@@ -87,7 +99,26 @@ impl WebRtc {
     /// Goes on by a new socket, as a client does whose network is another: ICE checks it first.
     pub(crate) fn move_socket(&self) -> Result<(), String> {
         let socket = StdSocket::bind("127.0.0.1:0").map_err(text)?;
-        self.moves.send(socket).map_err(text)
+        self.orders.send(Order::Move(socket)).map_err(text)
+    }
+
+    /// An offer that restarts ICE in the same session.
+    pub(crate) fn offer(&self) -> Result<String, String> {
+        self.tell(Order::Offer)
+    }
+
+    /// Takes the answer to [`WebRtc::offer`].
+    pub(crate) fn accept(&self, answer: &str) -> Result<(), String> {
+        self.tell(|reply| Order::Answer(answer.to_owned(), reply))
+    }
+
+    fn tell<T>(
+        &self,
+        order: impl FnOnce(SyncSender<Result<T, String>>) -> Order,
+    ) -> Result<T, String> {
+        let (reply, answer) = sync_channel(1);
+        self.orders.send(order(reply)).map_err(text)?;
+        answer.recv().map_err(text)?
     }
 }
 
@@ -101,13 +132,14 @@ struct Agent {
     rtc: Rtc,
     mid: Mid,
     link: Link,
+    pending: Option<SdpPendingOffer>,
     packets: u32,
     pulse: Arc<Pulse>,
     local: Arc<Mutex<SocketAddr>>,
 }
 
 impl Agent {
-    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<StdSocket>) {
+    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut tick = time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut buffer = vec![0; 2_048];
@@ -116,15 +148,41 @@ impl Agent {
             tokio::select! {
                 Ok((len, from)) = self.link.reader.recv_from(&mut buffer) => self.receive(from, &buffer[..len]),
                 _ = tick.tick() => self.send(),
-                Some(socket) = orders.recv() => {
-                    if let Err(error) = self.use_socket(socket) {
-                        self.pulse.ended(text(error));
-                    }
-                }
+                Some(order) = orders.recv() => self.obey(order),
                 () = time::sleep_until(due.into()) => self.handle_time(),
             }
         }
         self.pulse.ended("the session has ended");
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Move(socket) => {
+                if let Err(error) = self.use_socket(socket) {
+                    self.pulse.ended(text(error));
+                }
+            }
+            Order::Offer(reply) => {
+                let _gone = reply.send(self.offer());
+            }
+            Order::Answer(answer, reply) => {
+                let _gone = reply.send(self.accept(&answer));
+            }
+        }
+    }
+
+    fn offer(&mut self) -> Result<String, String> {
+        let mut api = self.rtc.sdp_api();
+        api.ice_restart(true);
+        let (offer, pending) = api.apply().ok_or("there is nothing to offer")?;
+        self.pending = Some(pending);
+        from_nowhere(&offer.to_sdp_string())
+    }
+
+    fn accept(&mut self, answer: &str) -> Result<(), String> {
+        let pending = self.pending.take().ok_or("no offer was made")?;
+        let answer = SdpAnswer::from_sdp_string(answer).map_err(text)?;
+        self.rtc.sdp_api().accept_answer(pending, answer).map_err(text)
     }
 
     /// Moves to a socket. The former one is gone.

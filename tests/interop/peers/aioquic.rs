@@ -74,7 +74,7 @@ impl Peer for Aioquic {
         let endpoint = endpoint(&runtime)?;
         let session = WebTransportClient::session(&endpoint, stage.front(), &offer, "/echo", false);
         let session = runtime.block_on(session).map_err(|error| error.to_string())?;
-        Ok(Box::new(Quic::start(&runtime, endpoint, &Channel::WebTransport(session))))
+        Ok(Box::new(Quic::start(&runtime, endpoint, &Channel::WebTransport(Box::new(session)))))
     }
 
     fn seen(&self) -> Option<u64> {

@@ -21,6 +21,7 @@ use super::{Client, Peer};
 use crate::{
     quic::{Channel, Quic, endpoint},
     stage::Stage,
+    table::crate_version,
 };
 
 const HOST: &str = "localhost";
@@ -35,6 +36,10 @@ pub(crate) struct Quinn {
 }
 
 impl Quinn {
+    pub(crate) fn version() -> Result<String, String> {
+        Ok(format!("quinn {}", crate_version("quinn")?))
+    }
+
     /// Servers that offer `grease_quic_bit` or not: quinn does unless it is told not to.
     pub(crate) fn start(runtime: &Runtime, grease: bool) -> Result<Self, String> {
         let certificate = Certificate::new()?;
