@@ -48,8 +48,10 @@ deny: need-build ## Licences, advisories, sources and duplicate versions of all 
 need-build:
 	@scripts/need cc=gcc,libc6-dev
 
+# No command tells whether Python makes environments, so that is asked of it.
 need-test: need-build
 	@scripts/need ip=iproute2
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || scripts/need ensurepip=python3-venv
 
 need-nextest:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked --quiet cargo-nextest
