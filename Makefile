@@ -51,8 +51,10 @@ interop: need-build ## SFUs of other people behind the LB, to docs/interop.md; P
 need-build:
 	@scripts/need cc=gcc,libc6-dev
 
+# No command tells whether Python makes environments, so that is asked of it.
 need-test: need-build
 	@scripts/need ip=iproute2 chromium=chromium chromedriver=chromium-driver
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || scripts/need ensurepip=python3-venv
 
 need-nextest:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked --quiet cargo-nextest

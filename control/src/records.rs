@@ -104,7 +104,7 @@ pub struct Description {
     /// See `region`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub zone: String,
-    /// Where its signalling is reached from inside the fleet.
+    /// Where its signalling is reached from inside the fleet: plain HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signalling: Option<String>,
     /// What it runs.

@@ -108,7 +108,7 @@ async fn whep(
 /// What may be sent to an endpoint.
 #[utoipa::path(
     options, path = "/whip/{room}", operation_id = "whip_options", tag = "media",
-    params(("room" = String, Path)),
+    params(("room" = String, Path, pattern = "^[A-Za-z0-9._-]{1,128}$")),
     responses((status = OK, description = "Accept-Post says what.")),
 )]
 async fn whip_options() -> StatusCode {
@@ -118,7 +118,7 @@ async fn whip_options() -> StatusCode {
 /// What may be sent to an endpoint.
 #[utoipa::path(
     options, path = "/whep/{room}", operation_id = "whep_options", tag = "media",
-    params(("room" = String, Path)),
+    params(("room" = String, Path, pattern = "^[A-Za-z0-9._-]{1,128}$")),
     responses((status = OK, description = "Accept-Post says what.")),
 )]
 async fn whep_options() -> StatusCode {
@@ -128,7 +128,8 @@ async fn whep_options() -> StatusCode {
 /// What may be sent to a session.
 #[utoipa::path(
     options, path = "/sessions/{node}/{id}", operation_id = "media_options", tag = "media",
-    params(("node" = String, Path), ("id" = String, Path)),
+    params(("node" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$"),
+        ("id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,128}$")),
     responses((status = OK, description = "Accept-Patch says what.")),
 )]
 async fn media_options() -> StatusCode {
@@ -154,7 +155,8 @@ async fn accepts(request: Request, next: Next) -> Response {
 /// Changes a session: trickled candidates, an ICE restart, or a further offer.
 #[utoipa::path(
     patch, path = "/sessions/{node}/{id}", operation_id = "change_media", tag = "media",
-    params(("node" = String, Path), ("id" = String, Path),
+    params(("node" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$"),
+        ("id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,128}$"),
         ("If-Match" = Option<String>, Header)),
     request_body(content = String, content_type = "application/trickle-ice-sdpfrag"),
     responses(
@@ -178,7 +180,8 @@ async fn change(
 /// Ends a session.
 #[utoipa::path(
     delete, path = "/sessions/{node}/{id}", operation_id = "end_media", tag = "media",
-    params(("node" = String, Path), ("id" = String, Path)),
+    params(("node" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$"),
+        ("id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,128}$")),
     responses((status = OK, description = "It has ended."),
         (status = NO_CONTENT, description = "It has ended."), Changes),
 )]

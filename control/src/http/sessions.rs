@@ -38,6 +38,7 @@ const OF_ONE_MAX: usize = 32;
 /// A session to be known: by what the SFU's SDP says, or by its user fragment.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "node": "sfu-1", "ufrag": "d4Rk", "ttl_s": 3600 }))]
 pub(super) struct NewSession {
     /// The SFU.
     #[schema(value_type = String, pattern = "^[A-Za-z0-9._-]{1,64}$")]

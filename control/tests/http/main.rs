@@ -3,6 +3,7 @@
 mod document;
 mod fake;
 mod fleet;
+mod fuzzed;
 mod heartbeat;
 mod join;
 mod lbs;

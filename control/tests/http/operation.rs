@@ -51,6 +51,7 @@ fn metrics_tell_nodes_by_state_rooms_and_requests() {
     for room in ["a", "b"] {
         world.post(&format!("/v1/rooms/{room}")).is(201);
     }
+    world.put("/v1/lbs/lb-1", &serde_json::json!({})).is(200);
     world.get("/v1/nodes/nobody").is_refused(404, "not_found");
     world.get("/nowhere/to/go").is_refused(404, "not_found");
     let metrics = world.get("/metrics").text;
@@ -60,6 +61,10 @@ fn metrics_tell_nodes_by_state_rooms_and_requests() {
         "onevip_control_nodes{state=\"draining\",alive=\"false\"} 0",
         "onevip_control_nodes{state=\"down\",alive=\"false\"} 0",
         "onevip_control_rooms 2",
+        "onevip_control_sessions 0",
+        "onevip_control_lbs{alive=\"true\"} 1",
+        "onevip_control_lbs{alive=\"false\"} 0",
+        "onevip_control_fleet_old 0",
         "onevip_control_requests_total{route=\"/v1/nodes/{id}\",method=\"PUT\",status=\"2xx\"} 3",
         "onevip_control_requests_total{route=\"/v1/nodes/{id}\",method=\"GET\",status=\"4xx\"} 1",
         "onevip_control_requests_total{route=\"/v1/rooms/{room}\",method=\"POST\",status=\"2xx\"} 2",

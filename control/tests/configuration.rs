@@ -1,0 +1,82 @@
+//! `control.toml`: its tokens, and what clients are told.
+
+use std::{fs, path::Path};
+
+use control::config::Config;
+
+const OPERATOR: &str = "operator-operator-operator";
+const NODE: &str = "node-node-node-node-node";
+
+/// What is made of a text, or why nothing is.
+fn read(text: &str) -> Result<Config, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("control.toml");
+    fs::write(&file, text).expect("written");
+    fs::write(folder.path().join("lb.token"), "lb-lb-lb-lb-lb-lb-lb\n").expect("written");
+    Config::read(&file).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_example_is_as_this_version_takes_it() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/control.toml");
+    let config = Config::read(&examples).expect("valid");
+    let tokens = config.http.tokens();
+    assert!(tokens.operator.is_some() && tokens.node.is_some() && tokens.lb.is_some());
+    assert_eq!(config.vip().expect("there").addresses.len(), 2);
+    assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+}
+
+#[test]
+fn each_token_may_stand_in_a_file_of_its_own() {
+    let text = format!(
+        "[http]\ntoken = \"{OPERATOR}\"\nnode_token = \"{NODE}\"\nlb_token_file = \"lb.token\"\n"
+    );
+    let config = read(&text).expect("valid");
+    let tokens = config.http.tokens();
+    assert_eq!(tokens.lb, Some("lb-lb-lb-lb-lb-lb-lb".to_owned().try_into().expect("a token")));
+    let shown = format!("{config:?}");
+    assert!(!shown.contains(OPERATOR) && !shown.contains("node-node"), "{shown}");
+}
+
+#[test]
+fn what_would_not_hold_is_refused_with_the_key_at_fault() {
+    let operator = format!("token = \"{OPERATOR}\"\n");
+    for (http, says) in [
+        (format!("{operator}node_token = \"{OPERATOR}\"\n"), "token, node_token and lb_token must"),
+        (
+            format!("node_token = \"{NODE}\"\nlb_token = \"{NODE}\"\n"),
+            "token, node_token and lb_token must",
+        ),
+        (format!("node_token = \"{NODE}\"\nnode_token_file = \"a\"\n"), "node_token_file are both"),
+        ("node_token = \"short\"\n".to_owned(), "must be at least 16 characters"),
+        ("lb_token_file = \"nothing\"\n".to_owned(), "the token cannot be read"),
+        (format!("{operator}public_url = \"control.example\"\n"), "http.public_url: must be like"),
+        (format!("{operator}public_url = \"http://a/b\"\n"), "http.public_url: must be like"),
+        (format!("{operator}public_url = \"http://me:x@a\"\n"), "http.public_url: must be like"),
+        (format!("{operator}[vip]\naddresses = [\"0.0.0.0:1\"]\n"), "vip: addresses: 0.0.0.0:1"),
+        (format!("{operator}[vip]\naddresses = [\"a:1\"]\n"), "vip.addresses"),
+    ] {
+        let problem = read(&format!("[http]\n{http}")).expect_err(says);
+        assert!(problem.contains(says), "{problem:?} does not say {says:?}");
+        assert!(problem.contains("control.toml") || problem.contains("nothing"), "{problem}");
+    }
+}
+
+#[test]
+fn who_listens_everywhere_is_warned_that_joins_lead_nowhere() {
+    let text = format!("[http]\ntoken = \"{OPERATOR}\"\nlisten = \"0.0.0.0:8000\"\n");
+    let warned = |text: &str| {
+        let warnings = read(text).expect("valid").warnings();
+        warnings.iter().any(|warning| warning.0.starts_with("http.public_url is missing"))
+    };
+    assert!(warned(&text));
+    assert!(!warned(&format!("{text}public_url = \"https://control.example\"\n")));
+}
+
+#[test]
+fn a_vip_is_taken_in_its_one_form() {
+    let vip = "[vip]\naddresses = [\"[::ffff:203.0.113.1]:4433\", \"203.0.113.1:4433\"]\n";
+    let config = read(vip).expect("valid");
+    let expected = vec!["203.0.113.1:4433".parse().expect("an address")];
+    assert_eq!(config.vip().expect("there").addresses, expected);
+}
