@@ -28,20 +28,22 @@ async fn plays_on(browser: &Browser, player: &Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_publishes_by_whip_and_plays_by_whep_through_the_vip() {
     let system = System::start(&Shape::default()).await.expect("loopback has room for a system");
-    let node = system.node(1).expect("it runs");
-    let base = format!("http://{}", node.signalling());
+    let base = format!("http://{}", system.control());
+    let joined = system.join("live").await.expect("control answers");
+    let at = |node: &&sfu::Node| **node.identity().name() == *joined.node;
+    let node = system.nodes().find(at).expect("control names one");
     let page = page::serve().await;
     let browser = Browser::start(PATIENCE).await;
     browser.open(&format!("http://{page}/")).await;
 
-    let player = ask(&browser, "play", json!([base, "live"])).await;
-    let publisher = ask(&browser, "publish", json!([base, "live"])).await;
+    let player = ask(&browser, "play", json!([base, "live", joined.token])).await;
+    let publisher = ask(&browser, "publish", json!([base, "live", joined.token])).await;
     plays_on(&browser, &player).await;
 
     // What the page could read of the answers, across origins, and what it trickled.
     for session in [&publisher, &player] {
         let location = session["location"].as_str().expect("a location");
-        assert!(location.starts_with("/sessions/"), "{session}");
+        assert!(location.starts_with(&format!("/sessions/{}/", joined.node)), "{session}");
         assert!(session["etag"].as_str().expect("an entity tag").starts_with('"'), "{session}");
         let trickled = ask(&browser, "trickled", json!([session["id"]])).await;
         let statuses = trickled["statuses"].as_array().expect("a list");
