@@ -51,7 +51,7 @@ fn client(host: &str, bind: SocketAddr) -> Result<Client, Error> {
 async fn publish(client: Client, url: Url) -> Result<(), Error> {
     let origin = moq_tokio::origin::spawn();
     let broadcast = origin.create_broadcast(BROADCAST)?;
-    let mut track = broadcast.create_track(TRACK, None)?;
+    let track = broadcast.create_track(TRACK, None)?;
     broadcast.announce(Default::default())?;
     let connection = client.with_publisher(&origin).connect(url);
     let send = async {
