@@ -27,7 +27,9 @@ async fn main() {
 async fn run() -> Result<(), Error> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let [url, host, publisher, subscriber] = arguments.as_slice() else {
-        return Err("usage: interop-moq URL TLS-HOST-NAME PUBLISHER-ADDRESS SUBSCRIBER-ADDRESS".into());
+        return Err(
+            "usage: interop-moq URL TLS-HOST-NAME PUBLISHER-ADDRESS SUBSCRIBER-ADDRESS".into()
+        );
     };
     // The process has one provider; another one installed first would be as good.
     let _first = rustls::crypto::aws_lc_rs::default_provider().install_default();
