@@ -52,7 +52,7 @@ need-build:
 	@scripts/need cc=gcc,libc6-dev
 
 need-test: need-build
-	@scripts/need ip=iproute2
+	@scripts/need ip=iproute2 chromium=chromium chromedriver=chromium-driver
 
 need-nextest:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked --quiet cargo-nextest

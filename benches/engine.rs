@@ -7,7 +7,7 @@ use std::{
 
 use control::fleet::Fleet;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use kit::{Connection, FleetText, Hello, Node, Routing, quic, sample, stun};
+use kit::{Connection, FleetText, Hello, Node, Routing, quic, sample, stun, tunnelled};
 use lb::{
     Engine, Table,
     engine::{Limits, Setup},
@@ -27,14 +27,17 @@ fn fleet(nodes: u32) -> Arc<Fleet> {
     let text = (0..nodes).fold(
         FleetText::new(&[PLAIN, ENCRYPTED, VERIFIED, FOUR_PASS]),
         |text, number| {
-            let [_, b, c, d] = number.to_be_bytes();
-            let node =
-                Node::new(&format!("sfu-{number}"), SocketAddr::from(([10, b, c, d], 7_000)));
+            let node = Node::new(&format!("sfu-{number}"), node(number));
             text.node(node.server_id(&number.to_be_bytes()))
         },
     );
     let fleet = Fleet::parse(Path::new("fleet.toml"), &text.to_string());
     Arc::new(fleet.expect("valid").0)
+}
+
+fn node(number: u32) -> SocketAddr {
+    let [_, b, c, d] = number.to_be_bytes();
+    SocketAddr::from(([10, b, c, d], 7_000))
 }
 
 fn vip() -> SocketAddr {
@@ -71,12 +74,24 @@ fn decide(c: &mut Criterion) {
         ("CID, four passes", quic::short(&FOUR_PASS.cid(&SERVER, 1), &[0; 1_000])),
         ("ufrag", unverified),
         ("ufrag with ice_key", check.clone()),
+        ("learned, one length in use", quic::short(&[0xe8; 8], &[0; 1_000])),
+        ("learned, four lengths in use", quic::short(&[0xe4; 4], &[0; 1_000])),
         ("nothing: dropped", quic::short(&[0xe5; 20], &[0; 1_000])),
     ];
     for (row, datagram) in rows {
         let mut engine = engine(true);
         for number in 0..CLIENTS {
             engine.from_client(now, &client(number), &check);
+        }
+        let lengths: &[u8] = match row {
+            "learned, one length in use" => &[8],
+            "learned, four lengths in use" => &[4, 8, 16, 20],
+            _ => &[],
+        };
+        for length in lengths {
+            let id = vec![0xe0 | (length & 0x1f); (*length).into()];
+            let answer = tunnelled(&client(0), &Connection::v1(b"", &id).handshake(&[0; 40]));
+            engine.from_node(now, node(1), &answer);
         }
         let tuples: Vec<_> = (0..CLIENTS).map(client).collect();
         let mut next = tuples.iter().cycle();

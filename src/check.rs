@@ -53,10 +53,13 @@ fn kind(file: &Path) -> Result<Kind, Error> {
 }
 
 fn sfu(file: &Path) -> Result<Report, Error> {
-    let (config, fleet_file, identity, warnings) = sfu::service::load(file)?;
+    let (config, beginning, warnings) = sfu::service::load(file)?;
     let mut lines = Vec::new();
     if let Some(tunnel) = &config.tunnel {
-        let lbs: Vec<_> = tunnel.lbs.iter().map(ToString::to_string).collect();
+        let mut lbs: Vec<_> = tunnel.lbs.iter().map(ToString::to_string).collect();
+        if config.fleet.url.is_some() {
+            lbs.push("the fleet".to_owned());
+        }
         lines.push(format!(
             "node {} would take datagrams from LBs in {} at {}",
             config.name,
@@ -68,12 +71,22 @@ fn sfu(file: &Path) -> Result<Report, Error> {
         lines.push(format!("clients without an LB would be served at {}", udp.listen));
     }
     let candidates: Vec<_> = config.ice.candidates.iter().map(ToString::to_string).collect();
-    lines.push(format!("clients would be told to send to {}", candidates.join(" and ")));
-    lines.push(format!(
-        "it would issue IDs of {} bytes, and follow the fleet in {}",
-        identity.cid_len(),
-        fleet_file.path().display()
-    ));
+    if !candidates.is_empty() {
+        lines.push(format!("clients would be told to send to {}", candidates.join(" and ")));
+    }
+    lines.push(match beginning {
+        sfu::service::Beginning::File(begun) => format!(
+            "it would issue IDs of {} bytes, and follow the fleet in {}",
+            begun.1.cid_len(),
+            begun.0.path().display()
+        ),
+        sfu::service::Beginning::Control(client) => {
+            format!(
+                "it would register with control at {}, and follow the fleet there",
+                client.base()
+            )
+        }
+    });
     lines.push(format!(
         "signalling would be at http://{}, health and metrics at http://{}",
         config.signalling.listen, config.admin.listen
@@ -103,9 +116,8 @@ fn control(file: &Path) -> Result<Report, Error> {
 }
 
 fn lb(file: &Path) -> Result<Report, Error> {
-    let (config, fleet_file, fleet, fleet_warnings) = lb::service::load(file)?;
+    let (config, beginning) = lb::service::load(file)?;
     let mut warnings = config.warnings();
-    warnings.extend(fleet_warnings);
     let addresses: Vec<_> = config.listen.udp.iter().map(ToString::to_string).collect();
     let mut lines = vec![
         format!(
@@ -122,10 +134,24 @@ fn lb(file: &Path) -> Result<Report, Error> {
             config.limits.flow_idle,
             if config.quic.sni { "read ClientHellos" } else { "not read ClientHellos" },
         ),
+        format!(
+            "nat nodes would see at most {} ports of each IP version, for at most {} mappings",
+            config.limits.nat_ports, config.limits.nat_mappings
+        ),
         format!("health and metrics would be at http://{}", config.admin.listen),
-        format!("the fleet would be followed in {}:", fleet_file.path().display()),
     ];
-    lines.extend(describe(&fleet));
+    match beginning {
+        lb::service::Beginning::File(begun) => {
+            let (fleet_file, fleet, fleet_warnings) = *begun;
+            let path = fleet_file.path().display();
+            lines.push(format!("the fleet would be followed in {path}:"));
+            lines.extend(describe(&fleet));
+            warnings.extend(fleet_warnings);
+        }
+        lb::service::Beginning::Control(client) => {
+            lines.push(format!("the fleet would be followed at control {}", client.base()));
+        }
+    }
     Ok(Report { lines, warnings })
 }
 

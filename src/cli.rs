@@ -35,11 +35,11 @@ pub(crate) enum Command {
     /// change over and over. Shows what happens while it runs, then a closing table, and goes on
     /// serving.
     Demo(DemoArguments),
-    /// Run a load balancer in the foreground
+    /// Run a load balancer in the foreground; `lb list` shows those of a fleet
     ///
     /// SIGTERM: /readyz turns 503, forwarding goes on for `admin.drain`, then exit 0. SIGHUP: the
     /// configuration and the fleet file are read again.
-    Lb,
+    Lb(Lb),
     /// Run an SFU node in the foreground
     ///
     /// SIGTERM: /readyz turns 503, sessions go on for `admin.drain`, then exit 0. SIGHUP: the
@@ -56,6 +56,167 @@ pub(crate) enum Command {
     /// Write and read routing IDs
     #[command(subcommand)]
     Id(IdCommand),
+    /// See and drain the nodes of a fleet, through its control
+    Node(Operate<NodeCommand>),
+    /// See and place the rooms of a fleet, through its control
+    Room(Operate<RoomCommand>),
+    /// Register ICE sessions of SFUs that are not ours, through control
+    Session(Operate<SessionCommand>),
+    /// See how a fleet writes its IDs, through its control
+    Routing(Operate<RoutingCommand>),
+}
+
+/// The control that is meant.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct At {
+    /// Where the control is
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "ONEVIP_CONTROL",
+        default_value = "http://127.0.0.1:8000"
+    )]
+    pub(crate) control: String,
+
+    /// What it must be told to change something
+    #[arg(long, global = true, value_name = "TOKEN", env = "ONEVIP_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+
+    /// The same, in a file
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "token")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// What is asked of a control.
+#[derive(Debug, Args)]
+pub(crate) struct Operate<C: Subcommand> {
+    #[command(subcommand)]
+    pub(crate) command: C,
+
+    #[command(flatten)]
+    pub(crate) at: At,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Lb {
+    #[command(subcommand)]
+    pub(crate) command: Option<LbCommand>,
+
+    #[command(flatten)]
+    pub(crate) at: At,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LbCommand {
+    /// All LBs: where they send from, what they have applied, whom they cannot reach
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// All nodes, and what they are to the fleet
+    List,
+    /// Let a node take nothing new, and wait until it is empty
+    ///
+    /// It keeps its sessions. Progress goes to stderr; the node stays drained, also when this is
+    /// interrupted or the node comes back.
+    Drain {
+        /// Its name
+        id: String,
+        /// Say so and be done, whatever it still has
+        #[arg(long)]
+        no_wait: bool,
+        /// Give up waiting after so many seconds, with exit 1
+        #[arg(long, value_name = "SECONDS", conflicts_with = "no_wait")]
+        timeout: Option<u64>,
+    },
+    /// Let a node take new sessions again
+    Undrain {
+        /// Its name
+        id: String,
+    },
+    /// Forget a node whose lease has ended
+    Remove {
+        /// Its name
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RoomCommand {
+    /// All rooms, and where they are
+    List,
+    /// Where a room is
+    Show {
+        /// Its name
+        room: String,
+    },
+    /// Place a room, if it is not placed yet
+    Place {
+        /// Its name
+        room: String,
+        /// Only on nodes of this pool
+        #[arg(long, value_name = "NAME", default_value = "")]
+        pool: String,
+        /// On nodes of this region before all others
+        #[arg(long, value_name = "NAME", default_value = "")]
+        region: String,
+    },
+    /// End a room
+    Remove {
+        /// Its name
+        room: String,
+        /// Only if its home has not changed since
+        #[arg(long, value_name = "N")]
+        epoch: Option<u64>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionCommand {
+    /// All registered sessions
+    List,
+    /// Register a session, by its SDP or by its ufrag
+    ///
+    /// With an SDP, that with the VIP's candidates is printed, for the client.
+    Add(AddSession),
+    /// Forget a session
+    Remove {
+        /// The SFU's ufrag
+        ufrag: String,
+        /// The client's ufrag it was registered with
+        #[arg(long, value_name = "UFRAG")]
+        client_ufrag: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddSession {
+    /// The SFU
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: String,
+    /// The SFU's offer or answer, in a file; - is stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "ufrag", required_unless_present = "ufrag")]
+    pub(crate) sdp: Option<PathBuf>,
+    /// The SFU's ufrag
+    #[arg(long, value_name = "UFRAG")]
+    pub(crate) ufrag: Option<String>,
+    /// The client's ufrag, where equal ones of the SFU's must be told apart
+    #[arg(long, value_name = "UFRAG")]
+    pub(crate) client_ufrag: Option<String>,
+    /// The session's own address, inside the node's prefix
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) address: Option<SocketAddr>,
+    /// How long it is known, in seconds [default: a day]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) ttl: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RoutingCommand {
+    /// The routing configurations, without their keys
+    Show,
 }
 
 #[derive(Debug, Args)]

@@ -1,9 +1,6 @@
 //! `onevip demo`: the whole system in one process, and clients that change networks.
 
-use std::{
-    io::{IsTerminal, Write, stdout},
-    net::SocketAddr,
-};
+use std::io::{IsTerminal, Write, stdout};
 
 use ::demo::{
     Demo, DemoError, Options, Report,
@@ -76,7 +73,11 @@ fn progress_end() {
 
 fn addresses(demo: &Demo) -> String {
     let system = &demo.system;
-    let mut lines = vec![format!("VIP            {} (UDP)", system.vip())];
+    let (control, token) = (system.control(), system.operator_token());
+    let mut lines = vec![
+        format!("VIP            {} (UDP)", system.vip()),
+        format!("control        http://{control}   token {token}"),
+    ];
     for (index, admin) in system.lb_admins().enumerate() {
         lines.push(format!("LB {}           metrics http://{admin}/metrics", index + 1));
     }
@@ -88,14 +89,13 @@ fn addresses(demo: &Demo) -> String {
             node.admin()
         ));
     }
-    let signalling: Option<SocketAddr> = system.nodes().next().map(sfu::Node::signalling);
-    if let Some(node) = signalling {
-        lines.push(format!(
-            "\nTry:  curl -X POST http://{node}/rooms/lobby/webtransport\n      \
-             curl -X POST -H 'content-type: application/sdp' --data-binary @offer.sdp \
-             http://{node}/rooms/lobby/sessions\n"
-        ));
-    }
+    lines.push(format!(
+        "\nTry:  export ONEVIP_CONTROL=http://{control} ONEVIP_TOKEN={token}\n      \
+         onevip node list; onevip room list; onevip lb list\n      \
+         curl -X POST -H \"authorization: Bearer $ONEVIP_TOKEN\" $ONEVIP_CONTROL/v1/rooms/lobby/join\n      \
+         curl -X POST -H \"authorization: Bearer $ONEVIP_TOKEN\" -H 'content-type: application/sdp' \\\n        \
+         --data-binary @offer.sdp $ONEVIP_CONTROL/whip/lobby\n"
+    ));
     lines.join("\n")
 }
 
@@ -122,8 +122,8 @@ fn summary(report: &Report) -> serde_json::Value {
                 },
                 "ip_changed": gap.ip_changed,
                 "lb_changed": gap.lb_changed,
-                "up": gap.up.as_secs_f64() * 1e3,
-                "down": gap.down.as_secs_f64() * 1e3,
+                "up": gap.up.map(|up| up.as_secs_f64() * 1e3),
+                "down": gap.down.map(|down| down.as_secs_f64() * 1e3),
                 "check": gap.check.map(|check| check.as_secs_f64() * 1e3),
             })).collect::<Vec<_>>(),
         })

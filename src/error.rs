@@ -1,7 +1,7 @@
 use std::{io, process::ExitCode};
 
 use ::demo::DemoError;
-use control::toml_file::FileError;
+use control::{client::ClientError, toml_file::FileError};
 
 /// What a command can end with, each as one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,10 @@ pub(crate) enum Error {
     DemoFailed(#[from] DemoError),
     #[error("{0}")]
     NotOurs(String),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    NotDone(String),
     #[error("no random bytes from the system: {0}")]
     NoRandom(getrandom::Error),
     #[error("the runtime cannot be started: {0}")]
@@ -38,7 +42,12 @@ impl Error {
             Self::Control(error) => error.is_configuration(),
             // It starts on addresses that the command line names.
             Self::DemoFailed(DemoError::System(_)) => true,
-            Self::DemoFailed(_) | Self::NotOurs(_) | Self::NoRandom(_) | Self::Runtime(_) => false,
+            Self::DemoFailed(_)
+            | Self::NotOurs(_)
+            | Self::Client(_)
+            | Self::NotDone(_)
+            | Self::NoRandom(_)
+            | Self::Runtime(_) => false,
         };
         ExitCode::from(if configuration { 2 } else { 1 })
     }

@@ -9,11 +9,12 @@ mod cli;
 mod demo;
 mod error;
 mod id;
+mod operate;
 
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, Operate};
 use error::Error;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
@@ -35,7 +36,10 @@ fn run(cli: Cli) -> Result<(), Error> {
             start_log(LevelFilter::WARN);
             runtime()?.block_on(demo::run(&arguments, cli.output))
         }
-        Command::Lb => {
+        Command::Lb(cli::Lb { command: Some(command), at }) => {
+            runtime()?.block_on(operate::lb(&command, &at, cli.output))
+        }
+        Command::Lb(cli::Lb { command: None, .. }) => {
             start_log(LevelFilter::INFO);
             let file = cli.config.unwrap_or_else(|| "lb.toml".into());
             Ok(runtime()?.block_on(lb::service::run(&file))?)
@@ -52,6 +56,18 @@ fn run(cli: Cli) -> Result<(), Error> {
         }
         Command::Check => check::run(&cli.config.ok_or(Error::MissingConfig)?, cli.output),
         Command::Id(command) => id::run(&command, cli.output),
+        Command::Node(Operate { command, at }) => {
+            runtime()?.block_on(operate::node(&command, &at, cli.output))
+        }
+        Command::Room(Operate { command, at }) => {
+            runtime()?.block_on(operate::room(&command, &at, cli.output))
+        }
+        Command::Session(Operate { command, at }) => {
+            runtime()?.block_on(operate::session(&command, &at, cli.output))
+        }
+        Command::Routing(Operate { command, at }) => {
+            runtime()?.block_on(operate::routing(&command, &at, cli.output))
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! `control.toml`.
 
 use std::{
-    fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -11,8 +10,9 @@ use serde::Deserialize;
 
 use crate::{
     fleet::{Fleet, Warning},
-    http::Token,
-    records::Routing,
+    http::{Token, Tokens, vips},
+    records::{Routing, Vip},
+    source::{read_token, token},
     toml_file::{self, FileError, duration},
 };
 
@@ -38,6 +38,9 @@ pub struct Config {
     /// What a new store begins with.
     #[serde(default)]
     pub fleet: Seed,
+    /// What clients are told.
+    #[serde(default)]
+    pub vip: VipConfig,
     /// How it leaves.
     #[serde(default)]
     pub admin: Admin,
@@ -80,6 +83,35 @@ pub struct Http {
     pub token: Option<Token>,
     /// The same, in a file of its own; relative to the configuration file.
     pub token_file: Option<PathBuf>,
+    /// What nodes must say to register and to read the fleet.
+    #[serde(deserialize_with = "token")]
+    pub node_token: Option<Token>,
+    /// The same, in a file of its own.
+    pub node_token_file: Option<PathBuf>,
+    /// What LBs must say to report and to read the fleet without the keys that nodes share.
+    #[serde(deserialize_with = "token")]
+    pub lb_token: Option<Token>,
+    /// The same, in a file of its own.
+    pub lb_token_file: Option<PathBuf>,
+    /// What clients reach this API by, without a path; absent: `http://` and `listen`.
+    pub public_url: Option<String>,
+}
+
+impl Http {
+    /// All tokens.
+    #[must_use]
+    pub fn tokens(&self) -> Tokens {
+        let (operator, node, lb) = (&self.token, &self.node_token, &self.lb_token);
+        Tokens { operator: operator.clone(), node: node.clone(), lb: lb.clone() }
+    }
+}
+
+/// `[vip]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VipConfig {
+    /// The VIP `default` of a store that has none: the LBs' addresses, as clients reach them.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// `[nodes]`
@@ -113,14 +145,18 @@ fn default_name() -> String {
     "control".to_owned()
 }
 
-fn token<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Token>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    Token::try_from(text).map(Some).map_err(serde::de::Error::custom)
-}
-
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 8000).into(), token: None, token_file: None }
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 8000).into(),
+            token: None,
+            token_file: None,
+            node_token: None,
+            node_token_file: None,
+            lb_token: None,
+            lb_token_file: None,
+            public_url: None,
+        }
     }
 }
 
@@ -140,12 +176,24 @@ impl Config {
         let wrong = |(key, problem): (&str, String)| FileError::at_key(file, key, problem);
         config.check().map_err(wrong)?;
         let folder = file.parent().unwrap_or(Path::new(""));
-        let paths = [&mut config.store.path, &mut config.http.token_file, &mut config.fleet.path];
-        for path in paths {
+        for path in [&mut config.store.path, &mut config.fleet.path] {
             *path = path.take().map(|path| folder.join(path));
         }
-        if let Some(file) = &config.http.token_file {
-            config.http.token = Some(read_token(file)?);
+        let http = &mut config.http;
+        for (path, token) in [
+            (&mut http.token_file, &mut http.token),
+            (&mut http.node_token_file, &mut http.node_token),
+            (&mut http.lb_token_file, &mut http.lb_token),
+        ] {
+            *path = path.take().map(|path| folder.join(path));
+            if let Some(file) = path {
+                *token = Some(read_token(file)?);
+            }
+        }
+        let tokens = [&http.token, &http.node_token, &http.lb_token];
+        if (1..3).any(|at| tokens[at].is_some() && tokens[..at].contains(&tokens[at])) {
+            let problem = "token, node_token and lb_token must differ, or nobody is told apart";
+            return Err(wrong(("http", problem.to_owned())));
         }
         if config.http.token.is_none() && !config.http.listen.ip().to_canonical().is_loopback() {
             let problem = format!(
@@ -170,8 +218,27 @@ impl Config {
                 return Err((key, "goes with kind \"etcd\"".to_owned()));
             }
         }
-        if self.http.token.is_some() && self.http.token_file.is_some() {
-            return Err(("http", "token and token_file are both there, one is enough".to_owned()));
+        for (name, both) in [
+            ("token", self.http.token.is_some() && self.http.token_file.is_some()),
+            ("node_token", self.http.node_token.is_some() && self.http.node_token_file.is_some()),
+            ("lb_token", self.http.lb_token.is_some() && self.http.lb_token_file.is_some()),
+        ] {
+            if both {
+                let problem = format!("{name} and {name}_file are both there, one is enough");
+                return Err(("http", problem));
+            }
+        }
+        let is_base = |url: &str| {
+            url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|host| {
+                !host.is_empty() && !host.contains(|c: char| "/?# ".contains(c) || c.is_control())
+            })
+        };
+        if !self.http.public_url.as_deref().is_none_or(is_base) {
+            let problem = "must be like \"https://control.example.test\", without a path";
+            return Err(("http.public_url", problem.to_owned()));
+        }
+        if let Some(mut vip) = self.vip() {
+            vips::check(&mut vip).map_err(|problem| ("vip", problem))?;
         }
         if !TTL.contains(&self.nodes.ttl) {
             return Err(("nodes.ttl", "must be between 1 s and 1 h".to_owned()));
@@ -206,6 +273,13 @@ impl Config {
         Ok(Some((Routing { hash_key, routing }, warnings)))
     }
 
+    /// The VIP that a store without one begins with.
+    #[must_use]
+    pub fn vip(&self) -> Option<Vip> {
+        let addresses = &self.vip.addresses;
+        (!addresses.is_empty()).then(|| Vip { addresses: addresses.clone() })
+    }
+
     /// What is valid, but hardly meant.
     #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
@@ -223,13 +297,4 @@ impl Config {
         }
         warnings
     }
-}
-
-/// The token in a file of its own, which may end its line.
-fn read_token(file: &Path) -> Result<Token, FileError> {
-    let text = fs::read_to_string(file).map_err(|error| {
-        FileError::of_file(file, format_args!("the token cannot be read: {error}"))
-    })?;
-    Token::try_from(text.trim_end().to_owned())
-        .map_err(|error| FileError::of_file(file, format_args!("the token {error}")))
 }

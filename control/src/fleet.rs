@@ -79,6 +79,12 @@ pub struct Session {
 }
 
 impl Fleet {
+    /// Nobody: what is known before anything is.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { hash_key: None, routing: Vec::new(), nodes: Vec::new(), sessions: Vec::new() }
+    }
+
     /// The codec of all configurations together.
     #[must_use]
     pub fn configs(&self) -> Configs {

@@ -1,13 +1,14 @@
 //! From what a store says, change by change, to the fleet that everybody decides by. No I/O.
 
-use std::{collections::BTreeMap, mem};
+use std::{collections::BTreeMap, mem, net::SocketAddr};
 
+use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
     fleet::{Fleet, NodeId, Spec, State, Warning},
-    records::{self, Alive, Member, Routing, Session, Unreadable},
+    records::{self, Alive, Balancer, Member, Routing, Session, Unreadable, Vip},
     store::{Change, Entry},
 };
 
@@ -18,6 +19,8 @@ pub struct Fold {
     members: BTreeMap<NodeId, Member>,
     alive: BTreeMap<NodeId, Alive>,
     sessions: BTreeMap<String, Session>,
+    balancers: BTreeMap<String, Balancer>,
+    vips: BTreeMap<String, Vip>,
 }
 
 /// What a node is to the fleet, and why.
@@ -53,6 +56,10 @@ impl Fold {
             replace(&mut self.alive, name(entry, id)?, entry)
         } else if entry.key.starts_with(records::SESSIONS) {
             replace(&mut self.sessions, entry.key.clone(), entry)
+        } else if entry.key.starts_with(records::BALANCERS) {
+            replace(&mut self.balancers, entry.key.clone(), entry)
+        } else if entry.key.starts_with(records::VIPS) {
+            replace(&mut self.vips, entry.key.clone(), entry)
         } else if entry.key == records::ROUTING {
             let former = mem::replace(&mut self.routing, records::read(entry)?);
             Ok(former != self.routing)
@@ -71,7 +78,31 @@ impl Fold {
             mem::take(&mut self.routing) != Routing::default()
         } else {
             self.sessions.remove(key).is_some()
+                || self.balancers.remove(key).is_some()
+                || self.vips.remove(key).is_some()
         }
+    }
+
+    /// Where LBs send from, each once.
+    #[must_use]
+    pub fn lbs(&self) -> Vec<IpNet> {
+        let all = self.balancers.values().flat_map(|balancer| &balancer.addresses);
+        let mut lbs: Vec<_> = all.map(|&address| IpNet::from(address.to_canonical())).collect();
+        lbs.sort_unstable();
+        lbs.dedup();
+        lbs
+    }
+
+    /// The addresses that clients are told, VIP by VIP.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<SocketAddr> {
+        let mut candidates = Vec::new();
+        for address in self.vips.values().flat_map(|vip| &vip.addresses) {
+            if !candidates.contains(address) {
+                candidates.push(*address);
+            }
+        }
+        candidates
     }
 
     /// The members and what they are.
@@ -100,6 +131,18 @@ impl Fold {
         self.members.insert(id, member);
     }
 
+    /// As if this were put.
+    pub fn set_session(&mut self, session: Session) {
+        let key = records::session(&session.ufrag, session.client_ufrag.as_deref());
+        self.sessions.insert(key, session);
+    }
+
+    /// How many ICE sessions there are.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Bytes of a server ID, by the routing configuration of the lowest number.
     #[must_use]
     pub fn server_id_len(&self) -> Option<usize> {
@@ -115,8 +158,14 @@ impl Fold {
     fn standing(&self, id: &NodeId, member: &Member) -> Standing {
         // The lease of an earlier registration is a former self's.
         let alive = self.alive.get(id).filter(|alive| alive.epoch == member.epoch);
-        let own = alive.map_or(State::Draining, |alive| alive.state);
-        Standing { state: stricter(member.wanted, own), alive: alive.is_some() }
+        let own = match alive {
+            Some(alive) => alive.state,
+            None if member.node.unattended => State::Serving,
+            None if member.unreachable => State::Down,
+            None => State::Draining,
+        };
+        let alive = alive.is_some() || member.node.unattended;
+        Standing { state: stricter(member.wanted, own), alive }
     }
 
     /// The fleet as a whole, checked as a fleet file is.
@@ -124,6 +173,12 @@ impl Fold {
     /// # Errors
     /// One sentence; whoever follows keeps the fleet it has.
     pub fn fleet(&self) -> Result<(Fleet, Vec<Warning>), String> {
+        read_spec(self.spec())
+    }
+
+    /// The fleet as a fleet file would say it, unchecked.
+    #[must_use]
+    pub fn spec(&self) -> Value {
         let nodes: Vec<Value> = self
             .members()
             .map(|(id, member, standing)| {
@@ -148,9 +203,17 @@ impl Fold {
         if let Some(key) = &self.routing.hash_key {
             whole["hash_key"] = json!(key);
         }
-        let spec: Spec = serde_json::from_value(whole).map_err(|error| error.to_string())?;
-        spec.validate().map_err(|invalid| invalid.to_string())
+        whole
     }
+}
+
+/// The fleet that [`Fold::spec`] wrote, here or elsewhere, checked as a fleet file is.
+///
+/// # Errors
+/// One sentence; whoever follows keeps the fleet it has.
+pub fn read_spec(spec: Value) -> Result<(Fleet, Vec<Warning>), String> {
+    let spec: Spec = serde_json::from_value(spec).map_err(|error| error.to_string())?;
+    spec.validate().map_err(|invalid| invalid.to_string())
 }
 
 /// Puts what an entry says at a key; true if that was not there.

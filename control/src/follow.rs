@@ -3,8 +3,10 @@
 //! When the store is gone, the last fleet stays in use, and is said to be old. Nothing is taken back
 //! because a connection was lost: only what the store says counts.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
+use serde_json::Value;
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -12,7 +14,7 @@ use tokio::{
 
 use crate::{
     fleet::{Fleet, Warning},
-    fold::Fold,
+    fold::{self, Fold},
     foreground::reached,
     records::Unreadable,
     registry::{RegistryError, load},
@@ -34,6 +36,12 @@ pub struct Snapshot {
     pub fleet: Arc<Fleet>,
     /// What seems odd about it.
     pub warnings: Arc<[Warning]>,
+    /// The same as a fleet file would say it, to be passed on.
+    pub spec: Arc<Value>,
+    /// The addresses that clients are told.
+    pub candidates: Arc<[SocketAddr]>,
+    /// Where LBs send from.
+    pub lbs: Arc<[IpNet]>,
 }
 
 /// What a follower knows now.
@@ -108,13 +116,17 @@ fn take(fold: &mut Fold, changes: &Changes) -> Result<bool, Unreadable> {
 
 /// A fleet that is not valid changes nothing but the problem.
 fn publish(fold: &Fold, revision: Revision, followed: &watch::Sender<Followed>) {
-    match fold.fleet() {
+    let spec = fold.spec();
+    match fold::read_spec(spec.clone()) {
         Ok((fleet, warnings)) => followed.send_modify(|followed| {
             *followed = Followed {
                 snapshot: Some(Snapshot {
                     revision,
                     fleet: Arc::new(fleet),
                     warnings: warnings.into(),
+                    spec: Arc::new(spec),
+                    candidates: fold.candidates().into(),
+                    lbs: fold.lbs().into(),
                 }),
                 problem: None,
             };

@@ -7,6 +7,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod client;
 pub mod config;
 pub mod exposition;
 pub mod fleet;
@@ -14,12 +16,16 @@ pub mod fleet_file;
 pub mod fold;
 pub mod follow;
 pub mod foreground;
+pub mod foreign;
 pub mod hex;
 pub mod http;
+pub mod join;
 pub mod placement;
 pub mod records;
 pub mod registry;
 pub mod rooms;
 pub mod service;
+pub mod source;
 pub mod store;
 pub mod toml_file;
+pub mod watchdog;

@@ -10,12 +10,22 @@
 //! | `routing` | [`Routing`]: how IDs are written | none |
 //! | `stats/<node>` | [`Stats`]: how busy it is, by its own report | the node's |
 //! | `rooms/<tenant>/<room>` | [`Room`]: which nodes a room is on | none |
-//! | `sessions/<ufrag>/<client ufrag>` | [`Session`]: an ICE session of a foreign SFU | the node's |
+//! | `sessions/<ufrag>/<client ufrag>` | [`Session`]: an ICE session of a foreign SFU | its own |
+//! | `balancers/<lb>` | [`Balancer`]: where an LB sends from | none |
+//! | `lbs/<lb>` | [`Lb`]: it is there, and this is what it sees | the LB's |
+//! | `vips/<name>` | [`Vip`]: addresses that clients are told | none |
+//! | `node-secrets` | [`NodeSecrets`]: keys that nodes share, and no LB may read | none |
+//! | `join-key` | what join tokens are made with, 32 bytes in hex | none |
 //!
 //! A node's lease alone says whether it lives. What must outlive it stands under `members`: LBs go on
-//! sending to a node whose lease is gone, since its sessions may be well.
+//! sending to a node whose lease is gone, since its sessions may be well; and nodes go on taking the
+//! datagrams of an LB whose lease is gone, for the same reason.
 
-use std::net::SocketAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -40,6 +50,21 @@ pub const STATS: &str = "stats/";
 
 /// Where rooms are kept.
 pub const ROOMS: &str = "rooms/";
+
+/// Where it is kept from where LBs send.
+pub const BALANCERS: &str = "balancers/";
+
+/// Where LBs report.
+pub const LBS: &str = "lbs/";
+
+/// Where the addresses are that clients are told.
+pub const VIPS: &str = "vips/";
+
+/// Where the keys are that nodes share.
+pub const NODE_SECRETS: &str = "node-secrets";
+
+/// Where the key of join tokens is.
+pub const JOIN_KEY: &str = "join-key";
 
 /// Where the routing configurations are.
 pub const ROUTING: &str = "routing";
@@ -79,6 +104,10 @@ pub struct Description {
     /// What it runs.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub version: String,
+    /// Nobody speaks for it: an SFU that is not ours, which is a member until it is removed, and is
+    /// given rooms by nobody but its own operator.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unattended: bool,
 }
 
 impl Description {
@@ -115,6 +144,9 @@ pub struct Member {
     /// What an operator wants it to be: kept when its lease is gone, and when it comes back.
     #[serde(default)]
     pub wanted: State,
+    /// Its lease is gone, and most LBs could not reach it either: it is down until it registers again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreachable: bool,
     /// What it said of itself last.
     pub node: Description,
 }
@@ -164,6 +196,54 @@ pub struct Session {
     /// The session's own address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddr>,
+}
+
+/// Where an LB sends from.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Balancer {
+    /// Nodes take tunnel datagrams from these.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What an LB that holds its lease sees.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Lb {
+    /// The revision that all its workers decide by.
+    #[serde(default)]
+    pub revision: u64,
+    /// Live flows of each node.
+    #[serde(default)]
+    pub flows: BTreeMap<String, u64>,
+    /// Nodes that do not answer its probes.
+    #[serde(default)]
+    pub silent: BTreeSet<NodeId>,
+    /// What it runs.
+    #[serde(default)]
+    pub version: String,
+}
+
+/// Addresses that clients are told.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Vip {
+    /// Those of the LBs' listeners, as clients reach them.
+    #[schema(value_type = Vec<String>, example = json!(["203.0.113.1:4433"]))]
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Keys that all nodes share.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+pub struct NodeSecrets {
+    /// Makes stateless-reset tokens; 32 bytes in hex.
+    pub reset: String,
+    /// Seals address-validation tokens; 32 bytes in hex.
+    pub token: String,
+}
+
+impl fmt::Debug for NodeSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodeSecrets(…)")
+    }
 }
 
 /// How busy a node is, by its own report.
@@ -225,6 +305,32 @@ pub fn server_id(hex: &str) -> String {
 #[must_use]
 pub fn address(address: SocketAddr) -> String {
     format!("addresses/{address}")
+}
+
+/// Key of where an LB sends from.
+#[must_use]
+pub fn balancer(id: &NodeId) -> String {
+    format!("{BALANCERS}{id}")
+}
+
+/// Key of an LB's report.
+#[must_use]
+pub fn lb(id: &NodeId) -> String {
+    format!("{LBS}{id}")
+}
+
+/// Key of a VIP.
+#[must_use]
+pub fn vip(name: &NodeId) -> String {
+    format!("{VIPS}{name}")
+}
+
+/// Key of an ICE session, its user fragments percent-encoded: ICE's characters include the slash.
+#[must_use]
+pub fn session(ufrag: &str, client_ufrag: Option<&str>) -> String {
+    let encode = |text: &str| text.replace('+', "%2B").replace('/', "%2F");
+    let client = client_ufrag.map(|client| format!("/{}", encode(client))).unwrap_or_default();
+    format!("{SESSIONS}{}{client}", encode(ufrag))
 }
 
 /// Key of a node's report.

@@ -73,7 +73,14 @@ pub struct Registered {
 pub(crate) async fn load<S: Store>(store: &S) -> Result<(Fold, Revision), RegistryError> {
     let mut fold = Fold::default();
     let mut at = None;
-    for prefix in [records::ROUTING, records::MEMBERS, records::NODES, records::SESSIONS] {
+    for prefix in [
+        records::ROUTING,
+        records::MEMBERS,
+        records::NODES,
+        records::SESSIONS,
+        records::BALANCERS,
+        records::VIPS,
+    ] {
         let mut after: Option<String> = None;
         loop {
             let list = List { prefix, after: after.as_deref(), limit: PAGE_MAX, at };
@@ -162,6 +169,7 @@ impl<S: Store> Registry<S> {
                 instance: instance.map(str::to_owned),
                 server_id: server_id.clone(),
                 wanted: former.map_or(State::Serving, |member| member.wanted),
+                unreachable: false,
                 node: node.clone(),
             };
             self.check(id, &member).await?;
@@ -298,6 +306,25 @@ impl<S: Store> Registry<S> {
             }
         }
         Err(RegistryError::Overtaken)
+    }
+
+    /// Notes that a node whose lease is gone cannot be reached either: it is down until it registers
+    /// again. False if it lives, or has registered since `epoch`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn note_unreachable(&self, id: &NodeId, epoch: u64) -> Result<bool, RegistryError> {
+        let key = records::member(id);
+        let (member, at) = self.read::<Member>(&key).await?;
+        let Some(mut member) = member.filter(|member| member.epoch == epoch) else {
+            return Ok(false);
+        };
+        member.unreachable = true;
+        let txn = Txn {
+            when: vec![still(key.clone(), at), Condition::Absent(records::node(id))],
+            then: vec![records::put(key, &member, None)],
+        };
+        Ok(matches!(self.store.commit(txn).await?, Outcome::Committed(_)))
     }
 
     /// Forgets a node that does not live. Its server ID is given to nobody for [`QUARANTINE`].

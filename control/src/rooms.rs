@@ -99,26 +99,74 @@ impl<S: Store> Rooms<S> {
             {
                 return Ok(Placed { room: room.clone(), fresh: false });
             }
-            let (fold, _) = load(&*self.store).await?;
-            let (home, report) = self.choose(&fold, wanted).await?;
-            // Its lease, as it is now: a node that dies meanwhile takes no room.
-            let (alive, _) = self.store.get(&records::node(&home)).await?;
-            let Some(alive) = alive else { continue };
-            let epoch = former.map_or(0, |room| room.epoch) + 1;
-            let room = Room { nodes: vec![home.clone()], home: home.clone(), epoch };
-            let txn = Txn {
-                when: vec![
-                    still(&key, found.as_ref()),
-                    Condition::Modified(alive.key, alive.modified),
-                ],
-                then: vec![records::put(key.clone(), &room, None)],
-            };
-            if let Outcome::Committed(_) = self.store.commit(txn).await? {
-                self.assigned().note(&home, report);
+            if let Some(room) = self.try_place(&key, found, former, wanted).await? {
                 return Ok(Placed { room, fresh: true });
             }
         }
         Err(RoomError::Overtaken)
+    }
+
+    /// Gives a room another home than the one it was seen at, which takes nobody new. `None`: there is
+    /// no other that would take it.
+    ///
+    /// # Errors
+    /// [`RoomError`].
+    pub async fn move_on(
+        &self,
+        tenant: &str,
+        room: &str,
+        wanted: &Wanted,
+        seen: &Room,
+    ) -> Result<Option<Room>, RoomError> {
+        let key = key(tenant, room)?;
+        for _ in 0..ATTEMPTS {
+            let (found, _) = self.store.get(&key).await?;
+            let former: Option<Room> = found.as_ref().map(records::read).transpose()?;
+            if let Some(room) = former.as_ref().filter(|room| *room != seen) {
+                return Ok(Some(room.clone()));
+            }
+            let draining = |id: &NodeId, fold: &Fold| {
+                fold.members().any(|(other, _, standing)| {
+                    other == id && standing.state != crate::fleet::State::Serving
+                })
+            };
+            let (fold, _) = load(&*self.store).await?;
+            // One that is only full for a moment keeps its rooms.
+            if !draining(&seen.home, &fold) {
+                return Ok(None);
+            }
+            match self.try_place(&key, found, former, wanted).await {
+                Ok(Some(room)) => return Ok(Some(room)),
+                Ok(None) => {}
+                Err(RoomError::NoNode) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(RoomError::Overtaken)
+    }
+
+    /// Places a room, if it still is as it was found. `None`: it is not, or the chosen node is gone.
+    async fn try_place(
+        &self,
+        key: &str,
+        found: Option<Entry>,
+        former: Option<Room>,
+        wanted: &Wanted,
+    ) -> Result<Option<Room>, RoomError> {
+        let (fold, _) = load(&*self.store).await?;
+        let (home, report) = self.choose(&fold, wanted).await?;
+        // Its lease, as it is now: a node that dies meanwhile takes no room.
+        let (alive, _) = self.store.get(&records::node(&home)).await?;
+        let Some(alive) = alive else { return Ok(None) };
+        let epoch = former.map_or(0, |room| room.epoch) + 1;
+        let room = Room { nodes: vec![home.clone()], home: home.clone(), epoch };
+        let txn = Txn {
+            when: vec![still(key, found.as_ref()), Condition::Modified(alive.key, alive.modified)],
+            then: vec![records::put(key.to_owned(), &room, None)],
+        };
+        let Outcome::Committed(_) = self.store.commit(txn).await? else { return Ok(None) };
+        self.assigned().note(&home, report);
+        Ok(Some(room))
     }
 
     /// Ends a room, if its home has not changed since `epoch`: whoever was its home once must not end
@@ -179,7 +227,9 @@ impl<S: Store> Rooms<S> {
             }
         }
         let stats = |id: &NodeId| all.get(id).copied().unwrap_or_default();
-        let candidates = fold.members().map(|(id, member, standing)| Candidate {
+        // Who has no agent takes what its own operator gives it.
+        let members = fold.members().filter(|(_, member, _)| !member.node.unattended);
+        let candidates = members.map(|(id, member, standing)| Candidate {
             id,
             node: &member.node,
             state: standing.state,

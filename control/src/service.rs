@@ -11,13 +11,14 @@ use tokio::{net::TcpListener, time::Instant};
 use tracing::{error, info, warn};
 
 use crate::{
-    config::Config,
+    config::{Config, Http},
     fleet::Warning,
     foreground::{NoSignals, Signals, Told, reached},
+    hex,
     http::Api,
-    records::{self, Routing},
+    records::{self, NodeSecrets, Routing, Vip},
     store::{
-        Condition, Outcome, Store, StoreError, Txn,
+        Condition, List, Outcome, Store, StoreError, Txn,
         embedded::{Embedded, OpenError},
     },
     toml_file::FileError,
@@ -108,7 +109,13 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
     };
     let store = Arc::new(store);
     plant(&store, seed, &config).await?;
-    let api = Api::new(store.clone(), config.nodes.ttl, config.http.token.clone());
+    plant_vip(&store, &config, file).await?;
+    make_secrets(&store).await?;
+    let api = Api::new(store.clone(), config.nodes.ttl, config.http.tokens());
+    let api = match &config.http.public_url {
+        Some(url) => api.at(url),
+        None => api,
+    };
     let served = Service { file: file.to_owned(), config, api }.serve(listener, signals).await;
     // What was asked is done, and the file is let go of.
     store.close().await;
@@ -145,6 +152,37 @@ async fn plant(
     if let Outcome::Committed(_) = store.commit(txn).await? {
         info!("{file}: its routing configurations are the store's now");
     }
+    Ok(())
+}
+
+/// Puts the configuration's VIP into a store that has none.
+async fn plant_vip(store: &Embedded, config: &Config, file: &Path) -> Result<(), ServiceError> {
+    let Some(vip) = config.vip() else { return Ok(()) };
+    let list = List { prefix: records::VIPS, after: None, limit: 1, at: None };
+    let key = format!("{}default", records::VIPS);
+    if let Some(there) = store.list(list).await?.entries.first() {
+        if there.key != key || records::read::<Vip>(there).ok().as_ref() != Some(&vip) {
+            warn!("{}: vip: the store has another VIP, and keeps it", file.display());
+        }
+        return Ok(());
+    }
+    let when = vec![Condition::Absent(key.clone())];
+    store.commit(Txn { when, then: vec![records::put(key, &vip, None)] }).await?;
+    Ok(())
+}
+
+/// Makes the keys that nodes share, once for a store.
+async fn make_secrets(store: &Embedded) -> Result<(), ServiceError> {
+    let key = || {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)
+            .map(|()| hex::encode(&key))
+            .map_err(|error| ServiceError::Running(format!("no random bytes: {error}")))
+    };
+    let secrets = NodeSecrets { reset: key()?, token: key()? };
+    let at = || records::NODE_SECRETS.to_owned();
+    let then = vec![records::put(at(), &secrets, None)];
+    store.commit(Txn { when: vec![Condition::Absent(at())], then }).await?;
     Ok(())
 }
 
@@ -199,8 +237,8 @@ impl Service {
             warn!("{}: {key} has changed, which takes a restart", self.file.display());
         }
         self.config.admin.drain = new.admin.drain;
-        self.config.http.token = new.http.token;
-        self.api.set_token(self.config.http.token.clone());
+        self.config.http = Http { listen: self.config.http.listen, ..new.http };
+        self.api.set_tokens(self.config.http.tokens());
         info!("{}: applied", self.file.display());
     }
 }

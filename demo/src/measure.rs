@@ -20,12 +20,21 @@ pub struct Gap {
     /// Whether the client's datagrams go to another LB since.
     pub lb_changed: bool,
     /// From the change to the first media that left after it and arrived at its receiver (WebRTC:
-    /// the other client; WebTransport: the node).
-    pub up: Duration,
-    /// From the change to the first media for this client that was sent after it and arrived.
-    pub down: Duration,
+    /// the other client; WebTransport: the node). `None` for a client that only plays.
+    pub up: Option<Duration>,
+    /// From the change to the first media for this client that was sent after it and arrived. `None`
+    /// for a client that only publishes.
+    pub down: Option<Duration>,
     /// From the change to the client's next connectivity check, which is when anybody could know.
     pub check: Option<Duration>,
+}
+
+impl Gap {
+    /// The longer of both ways, of those that media takes.
+    #[must_use]
+    pub fn longest(&self) -> Option<Duration> {
+        self.up.max(self.down)
+    }
 }
 
 /// How long after a recovery a path must be free of losses.

@@ -139,7 +139,14 @@ mod tests {
     fn gap(lb_changed: bool) -> Gap {
         let ms = Duration::from_millis;
         let change = Change { cause: Cause::Rebinding, hop: Hop::Port };
-        Gap { change, ip_changed: false, lb_changed, up: ms(1), down: ms(2), check: None }
+        Gap {
+            change,
+            ip_changed: false,
+            lb_changed,
+            up: Some(ms(1)),
+            down: Some(ms(2)),
+            check: None,
+        }
     }
 
     fn good() -> Report {

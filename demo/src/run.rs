@@ -116,13 +116,7 @@ impl Demo {
     }
 
     fn runner(&self, index: usize, deadline: Instant) -> Runner {
-        Runner {
-            index,
-            node: index % self.options.nodes,
-            deadline,
-            system: self.system.clone(),
-            progress: self.progress.clone(),
-        }
+        Runner { index, deadline, system: self.system.clone(), progress: self.progress.clone() }
     }
 
     fn node_counts(&self) -> NodeCounts {

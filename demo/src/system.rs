@@ -1,25 +1,24 @@
-//! A whole system on loopback: LBs, nodes, and the switch in front of them.
+//! A whole system on loopback: control, LBs, nodes, and the switch in front of them.
 
 mod fleet;
+mod parts;
 
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    time::Duration,
 };
 
 use control::fleet::State;
-use lb::{Config, LoadBalancer, admin::Admin};
-use sfu::{
-    Node, Setup,
-    identity::Identity,
-    quic::{FleetKeys, KEY_LEN},
-    tunnel::Socket,
-};
-use tokio::{net::TcpListener, task::JoinSet};
+use lb::LoadBalancer;
+use sfu::Node;
+use tokio::time::{self, Instant};
 
 use crate::switch::Switch;
-use fleet::FleetText;
+use fleet::Control;
+use parts::{Lb, Member};
+
+pub use fleet::Joined;
 
 /// What a system is made of.
 #[derive(Clone, Debug)]
@@ -32,11 +31,19 @@ pub struct Shape {
     pub nodes: usize,
     /// Whether LBs verify STUN requests before they keep anything.
     pub ice_key: bool,
+    /// How long a node lives without a word to control.
+    pub ttl: Duration,
 }
+
+/// Long enough that a busy machine ends no lease by chance.
+const TTL: Duration = Duration::from_secs(10);
+
+/// How long a part may take to do as the fleet says.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { vip: (Ipv4Addr::LOCALHOST, 0).into(), lbs: 2, nodes: 3, ice_key: true }
+        Self { vip: (Ipv4Addr::LOCALHOST, 0).into(), lbs: 2, nodes: 3, ice_key: true, ttl: TTL }
     }
 }
 
@@ -54,9 +61,15 @@ pub enum SystemError {
     /// An LB does not start, or does not take a fleet.
     #[error("LB {0} cannot be started: {1}")]
     Lb(usize, lb::StartError),
-    /// A mistake in here: the fleet is made by this module.
-    #[error("the fleet is not valid: {0}")]
-    Fleet(String),
+    /// A node does not start.
+    #[error("node {0} cannot be started: {1}")]
+    Node(String, sfu::service::ServiceError),
+    /// Control does not do its part.
+    #[error("control: {0}")]
+    Control(String),
+    /// A part does not do as the fleet says.
+    #[error("{0} does not follow the fleet")]
+    Late(String),
 }
 
 fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> SystemError {
@@ -66,79 +79,60 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> SystemError {
 
 /// A running system. Stops when it is dropped.
 pub struct System {
-    fleet: FleetText,
+    control: Control,
     switch: Switch,
     lbs: Vec<Lb>,
-    nodes: Vec<Option<Node>>,
-}
-
-struct Lb {
-    config: Config,
-    /// Kept over restarts, as an LB's address is.
-    listen: SocketAddr,
-    running: Option<Running>,
-}
-
-struct Running {
-    lb: Arc<LoadBalancer>,
-    admin: SocketAddr,
-    admin_task: JoinSet<()>,
-}
-
-impl Running {
-    /// When it returns, the LB's addresses are free.
-    async fn stop(mut self) {
-        self.admin_task.shutdown().await;
-    }
+    nodes: Vec<Option<Member>>,
 }
 
 impl System {
-    /// Starts everything. Must be called within a tokio runtime.
+    /// Starts everything, and waits until everybody knows of everybody. Must be called within a tokio
+    /// runtime.
     ///
     /// # Errors
     /// [`SystemError`].
     pub async fn start(shape: &Shape) -> Result<Self, SystemError> {
         let loopback = loopback(shape.vip);
-        let random = || {
-            let mut key = [0; KEY_LEN];
-            getrandom::fill(&mut key).expect("the system has random bytes");
-            key
-        };
-        let keys = FleetKeys { reset: random(), token: random() };
-        let half = |key: [u8; KEY_LEN]| *key.first_chunk::<16>().expect("16 of 32 bytes");
-
-        // Nodes' addresses are in the fleet, which they must know: sockets first.
-        let mut sockets = Vec::new();
-        let mut nodes = Vec::new();
-        for index in 0..shape.nodes {
-            let name = node_name(index);
-            let lbs = vec![loopback.into()];
-            let socket = Socket::tunnel(SocketAddr::new(loopback, 0), lbs)
-                .map_err(io_error(format!("node {name}")))?;
-            nodes.push((name, socket.local_addr(), State::Serving));
-            sockets.push(socket);
-        }
-        let fleet = FleetText {
-            hash_key: half(random()),
-            key: half(random()),
-            ice_key: shape.ice_key.then(random),
-            nodes,
-        };
-
+        let control = Control::start(loopback, shape).await?;
         let mut lbs = Vec::new();
         for index in 0..shape.lbs {
-            lbs.push(Lb::start(index, loopback, &fleet).await?);
+            lbs.push(Lb::start(index, loopback, &control).await?);
         }
         let addresses: Vec<_> = lbs.iter().map(|lb| lb.listen).collect();
         let switch = Switch::start(shape.vip, &addresses)
             .map_err(io_error(format!("the VIP {}", shape.vip)))?;
         let vip = switch.vip().map_err(io_error("the VIP"))?;
+        control.tell_vip(vip).await?;
 
-        let mut running = Vec::new();
-        for (index, socket) in sockets.into_iter().enumerate() {
-            running.push(Some(start_node(index, loopback, vip, &fleet, keys, socket).await?));
+        let mut nodes = Vec::new();
+        for index in 0..shape.nodes {
+            nodes.push(Some(Member::start(index, loopback, &control).await?));
         }
-        Ok(Self { fleet, switch, lbs, nodes: running })
+        let system = Self { control, switch, lbs, nodes };
+        for index in 0..shape.nodes {
+            system.is_known(index, State::Serving).await?;
+        }
+        Ok(system)
+    }
+
+    /// Where control's API is.
+    #[must_use]
+    pub const fn control(&self) -> SocketAddr {
+        self.control.address()
+    }
+
+    /// What control's operator says to it.
+    #[must_use]
+    pub fn operator_token(&self) -> &str {
+        self.control.operator_token()
+    }
+
+    /// What a client needs to be in a room, by control's word.
+    ///
+    /// # Errors
+    /// [`SystemError::Control`].
+    pub async fn join(&self, room: &str) -> Result<Joined, SystemError> {
+        self.control.join(room).await
     }
 
     /// What is in front of the LBs.
@@ -159,12 +153,12 @@ impl System {
     /// A node that was not stopped.
     #[must_use]
     pub fn node(&self, index: usize) -> Option<&Node> {
-        self.nodes.get(index)?.as_ref()
+        self.nodes.get(index)?.as_ref().map(|member| &member.node)
     }
 
     /// All nodes that were not stopped.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().flatten()
+        self.nodes.iter().flatten().map(|member| &member.node)
     }
 
     /// An LB that is running.
@@ -186,13 +180,17 @@ impl System {
         }
     }
 
-    /// Starts a stopped LB again, on its address and with empty tables.
+    /// Starts a stopped LB again, on its address and with empty tables; it is back when it has a fleet.
     ///
     /// # Errors
     /// [`SystemError`].
     pub async fn restart_lb(&mut self, index: usize) -> Result<(), SystemError> {
         self.stop_lb(index).await;
-        self.lbs[index].run(index, &self.fleet).await?;
+        self.lbs[index].run(index, &self.control).await?;
+        for node in 0..self.nodes.len() {
+            let name = node_name(node);
+            self.lbs[index].wait(|lb| parts::state(lb, &name).is_some()).await?;
+        }
         self.switch.set_up(index, true);
         Ok(())
     }
@@ -202,27 +200,45 @@ impl System {
         self.nodes[index] = None;
     }
 
-    /// Changes a node's state on every LB and node.
+    /// Changes a node's state, and waits until every LB and node goes by it.
     ///
     /// # Errors
     /// [`SystemError`].
-    pub fn set_state(&mut self, index: usize, state: State) -> Result<(), SystemError> {
-        self.fleet.nodes[index].2 = state;
+    pub async fn set_state(&mut self, index: usize, state: State) -> Result<(), SystemError> {
+        self.control.want(index, state).await?;
+        self.is_known(index, state).await
+    }
+
+    /// Waits until every LB and node goes by this state of a node.
+    async fn is_known(&self, index: usize, state: State) -> Result<(), SystemError> {
+        let name = node_name(index);
         for lb in &self.lbs {
-            if let Some(running) = &lb.running {
-                running
-                    .lb
-                    .apply(&lb.config, self.fleet.parse()?)
-                    .map_err(|error| SystemError::Fleet(error.to_string()))?;
-            }
+            lb.wait(|lb| parts::state(lb, &name) == Some(state)).await?;
         }
-        for node in self.nodes.iter().flatten() {
-            node.identity()
-                .apply(self.fleet.parse()?)
-                .map_err(|error| SystemError::Fleet(error.to_string()))?;
+        for member in self.nodes.iter().flatten() {
+            let knows = || member.node.identity().state_of(&server_id(index)) == Some(state);
+            wait_for(&member.name, knows).await?;
         }
         Ok(())
     }
+}
+
+/// Waits until something holds.
+async fn wait_for(who: &str, mut holds: impl FnMut() -> bool) -> Result<(), SystemError> {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        if Instant::now() > end {
+            return Err(SystemError::Late(who.to_owned()));
+        }
+        time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// The server ID of a node, which the fleet would give it anyhow; so logs are the same in every run.
+fn server_id(index: usize) -> wire::quic_lb::ServerId {
+    let number = u32::try_from(index + 10).unwrap_or(u32::MAX);
+    wire::quic_lb::ServerId::new(&number.to_be_bytes()).expect("four bytes")
 }
 
 /// A node's name.
@@ -239,69 +255,5 @@ fn loopback(vip: SocketAddr) -> IpAddr {
     match vip {
         SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
         SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    }
-}
-
-async fn start_node(
-    index: usize,
-    loopback: IpAddr,
-    vip: SocketAddr,
-    fleet: &FleetText,
-    keys: FleetKeys,
-    socket: Socket,
-) -> Result<Node, SystemError> {
-    let name = node_name(index);
-    let identity = Identity::new(&name, fleet.parse()?, None)
-        .map_err(|error| SystemError::Fleet(error.to_string()))?;
-    let listen = || TcpListener::bind((loopback, 0));
-    let what = || format!("node {name}");
-    Node::start(Setup {
-        identity: Arc::new(identity),
-        sockets: vec![socket],
-        candidates: vec![vip],
-        keys,
-        certificate: None,
-        domain: "onevip.invalid".to_owned(),
-        signalling: listen().await.map_err(io_error(what()))?,
-        admin: listen().await.map_err(io_error(what()))?,
-    })
-    .map_err(io_error(what()))
-}
-
-impl Lb {
-    async fn start(index: usize, loopback: IpAddr, fleet: &FleetText) -> Result<Self, SystemError> {
-        let any = SocketAddr::new(loopback, 0);
-        let config = Config {
-            name: format!("lb-{}", index + 1),
-            io: lb::config::Io { workers: 1, tunnel: any, ..lb::config::Io::default() },
-            limits: lb::config::Limits { flows: 65_536, ..lb::config::Limits::default() },
-            ..Config::listening_on(any)
-        };
-        let mut this = Self { config, listen: any, running: None };
-        this.run(index, fleet).await?;
-        Ok(this)
-    }
-
-    async fn run(&mut self, index: usize, fleet: &FleetText) -> Result<(), SystemError> {
-        let lb = LoadBalancer::start(&self.config, fleet.parse()?)
-            .map_err(|problem| SystemError::Lb(index + 1, problem))?;
-        if let Some(&listen) = lb.listeners().first() {
-            self.listen = listen;
-            self.config.listen.udp = vec![listen];
-        }
-        let lb = Arc::new(lb);
-        let listener = TcpListener::bind((self.listen.ip(), 0))
-            .await
-            .map_err(io_error(format!("the admin endpoint of LB {}", index + 1)))?;
-        let admin = listener.local_addr().map_err(io_error("an admin endpoint"))?;
-        let mut admin_task = JoinSet::new();
-        let serving = Admin::new(lb.clone()).serve(listener);
-        admin_task.spawn(async {
-            if let Err(problem) = serving.await {
-                tracing::error!("an admin endpoint has ended: {problem}");
-            }
-        });
-        self.running = Some(Running { lb, admin, admin_task });
-        Ok(())
     }
 }

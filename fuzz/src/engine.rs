@@ -9,7 +9,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use control::fleet::Fleet;
 use kit::{Connection, FleetText, Hello, Node, Routing, Session, quic, sample, stun, tunnelled};
 use lb::{
-    Engine, Table,
+    Destination, Engine, NatPort, Table, Verdict,
     engine::{
         Limits, Setup,
         reference::{Answer, Reference, Released},
@@ -34,6 +34,8 @@ enum Op<'a> {
     Noise { tuple: u8, datagram: &'a [u8] },
     /// Somebody sends a ready datagram to a tunnel socket.
     Node { sender: u8, tuple: u8, sample: u8 },
+    /// Somebody sends a ready datagram to one of the first `nat` ports.
+    Port { sender: u8, port: u8, sample: u8 },
     /// Somebody sends anything to a tunnel socket.
     NodeNoise { sender: u8, datagram: &'a [u8] },
     /// Time passes.
@@ -51,7 +53,7 @@ pub fn engine(data: &[u8]) {
     let start = Instant::now();
     let mut now = start;
     let setup = Setup {
-        limits: Limits { flows: 1_024, flow_idle: FLOW_IDLE, ..Limits::default() },
+        limits: Limits { flows: 1_024, flow_idle: FLOW_IDLE, nat_mappings: 1_024, nat_ports: 64 },
         sni: true,
         listeners: world.listeners.clone(),
         seed: *b"a seed for fuzzy",
@@ -63,6 +65,15 @@ pub fn engine(data: &[u8]) {
 
     for revision in 2..OPS_MAX as u64 {
         let Ok(op) = Op::arbitrary(&mut input) else { break };
+        let mut left: Option<(FiveTuple, Destination)> = None;
+        let mut from_client =
+            |engine: &mut Engine, reference: &mut Reference, tuple: &FiveTuple, datagram: &[u8]| {
+                let verdict = engine.from_client(now, tuple, datagram);
+                if let Verdict::Forward(to) = verdict {
+                    left = Some((*tuple, to));
+                }
+                (verdict.into(), reference.from_client(now, *tuple, datagram))
+            };
         let answers = match &op {
             Op::Client { tuple, sample, change } => {
                 let mut datagram = pick(&world.samples, *sample).clone();
@@ -73,17 +84,11 @@ pub fn engine(data: &[u8]) {
                     datagram[at] ^= value;
                 }
                 let tuple = pick(&world.tuples, *tuple);
-                Some((
-                    engine.from_client(now, tuple, &datagram).into(),
-                    reference.from_client(now, *tuple, &datagram),
-                ))
+                Some(from_client(&mut engine, &mut reference, tuple, &datagram))
             }
             Op::Noise { tuple, datagram } => {
                 let tuple = pick(&world.tuples, *tuple);
-                Some((
-                    engine.from_client(now, tuple, datagram).into(),
-                    reference.from_client(now, *tuple, datagram),
-                ))
+                Some(from_client(&mut engine, &mut reference, tuple, datagram))
             }
             Op::Node { sender, tuple, sample } => {
                 let sample = pick::<Vec<u8>>(&world.samples, *sample);
@@ -92,6 +97,14 @@ pub fn engine(data: &[u8]) {
                 Some((
                     engine.from_node(now, sender, &datagram).into(),
                     reference.from_node(now, sender, &datagram),
+                ))
+            }
+            Op::Port { sender, port, sample } => {
+                let (port, sample) = (NatPort::new((*port).into()), pick(&world.samples, *sample));
+                let sender = *pick(&world.senders, *sender);
+                Some((
+                    engine.from_nat(now, port, sender, sample).into(),
+                    reference.from_nat(now, port, sender, sample),
                 ))
             }
             Op::NodeNoise { sender, datagram } => {
@@ -127,17 +140,28 @@ pub fn engine(data: &[u8]) {
             assert_eq!(fast, slow, "{op:?}");
         }
         loop {
-            let fast = engine.poll_release().map(|release| Released {
-                tuple: release.tuple,
-                address: release.destination.address,
-                by: release.destination.by,
-                datagram: release.datagram.to_vec(),
+            let mut released = None;
+            let fast = engine.poll_release().map(|release| {
+                released = Some((release.tuple, release.destination));
+                Released {
+                    tuple: release.tuple,
+                    address: release.destination.address,
+                    by: release.destination.by,
+                    datagram: release.datagram.to_vec(),
+                }
             });
             let slow = reference.poll_release();
             assert_eq!(fast, slow, "released by {op:?}");
-            if slow.is_none() {
-                break;
-            }
+            let Some((tuple, to)) = released else { break };
+            reference
+                .left_by(now, tuple, to.address, to.port)
+                .unwrap_or_else(|why| panic!("{why}"));
+        }
+        // What was held has left before.
+        if let Some((tuple, to)) = left {
+            reference
+                .left_by(now, tuple, to.address, to.port)
+                .unwrap_or_else(|why| panic!("{why}"));
         }
     }
 }
@@ -201,15 +225,17 @@ fn routings() -> [Routing; 2] {
     [Routing::encrypted(0).verified(), Routing::plain(1)]
 }
 
-/// Every state of every node, verified and not, with and without sessions.
+/// Every state of every node, with and without sessions. The one that has them is reached by `nat`
+/// then, and the last one always is.
 fn fleets() -> Vec<Arc<Fleet>> {
     let states = ["serving", "draining", "down", "gone"];
     let fleet = |of_a: &str, of_b: &str, sessions: bool| {
         let mut text = FleetText::new(&routings());
-        for ((name, server_id, address), state) in SERVERS.iter().zip([of_a, of_b, "serving"]) {
+        let states = [of_a, of_b, "serving"].into_iter().zip([sessions, false, true]);
+        for ((name, server_id, address), (state, by_nat)) in SERVERS.iter().zip(states) {
             if state != "gone" {
                 let node = Node::new(name, kit::address(address)).server_id(server_id);
-                text = text.node(node.state(state));
+                text = text.node(node.state(state).forward(if by_nat { "nat" } else { "tunnel" }));
             }
         }
         if sessions && of_a != "gone" {
@@ -263,5 +289,14 @@ pub fn samples() -> Vec<Vec<u8>> {
     samples.push(Connection::v1(&[5; 8], b"").handshake(b"lost"));
     samples.push(Connection::v1(&[5; 8], b"").of_version(0x1a2a_3a4a, b"unknown"));
     samples.push(quic::short(&[5; 20], b"lost"));
+    // IDs that a server makes up, in what it sends and in what comes back.
+    for length in [3, 4, 8, 20] {
+        let id = &[0xea; 20][..length];
+        samples.push(Connection::v1(b"client", id).initial().ping().datagram());
+        samples.push(Connection::v2(b"client", id).retry(b"token"));
+        samples.push(Connection::v1(id, b"client").hello(&Hello::nameless().bytes()));
+        samples.push(Connection::v1(id, b"client").handshake(b"handshake"));
+        samples.push(quic::short(id, b"payload"));
+    }
     samples
 }

@@ -35,13 +35,24 @@ use crate::{
 pub struct Admin {
     lb: Arc<LoadBalancer>,
     leaving: Arc<AtomicBool>,
+    waiting: Arc<AtomicBool>,
 }
 
 impl Admin {
     /// An endpoint for a running LB.
     #[must_use]
     pub fn new(lb: Arc<LoadBalancer>) -> Self {
-        Self { lb, leaving: Arc::default() }
+        Self { lb, leaving: Arc::default(), waiting: Arc::default() }
+    }
+
+    /// `/readyz` says no until there is a fleet: the LB was started without one.
+    pub fn wait_for_fleet(&self) {
+        self.waiting.store(true, Ordering::Relaxed);
+    }
+
+    /// There is a fleet now.
+    pub fn has_fleet(&self) {
+        self.waiting.store(false, Ordering::Relaxed);
     }
 
     /// From now on `/readyz` says no, so that nothing new is sent here.
@@ -75,7 +86,7 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
         no("leaving\n")
     } else if !admin.lb.is_running() {
         no("a worker has ended\n")
-    } else if admin.lb.revision() == 0 {
+    } else if admin.lb.revision() == 0 || admin.waiting.load(Ordering::Relaxed) {
         no("no fleet is applied yet\n")
     } else {
         (StatusCode::OK, "ready\n")

@@ -7,7 +7,10 @@ use std::{
 };
 
 use control::{
-    fleet::Warning,
+    client::Client,
+    fleet::{NodeId, Warning},
+    http::Token,
+    source::{Access, token},
     toml_file::{self, FileError, duration},
 };
 use serde::Deserialize;
@@ -68,13 +71,20 @@ pub struct Listen {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FleetSource {
-    /// From a file, or from etcd.
+    /// From a file, a control, or etcd.
     pub source: SourceKind,
     /// The fleet file; relative to the configuration file.
     pub path: PathBuf,
     /// Whether nodes' data ports are probed: one that does not answer takes no new connections from
-    /// this LB. By default only a fleet from etcd is.
+    /// this LB. By default a fleet from a file is not.
     pub probe: Option<bool>,
+    /// Where the control is: `http://HOST:PORT`. This and the two below go with source "control".
+    pub url: Option<String>,
+    /// What it must be told: its `lb_token`.
+    #[serde(deserialize_with = "token")]
+    pub token: Option<Token>,
+    /// The same, in a file of its own; relative to the configuration file.
+    pub token_file: Option<PathBuf>,
     /// The members of an etcd cluster. This and what follows goes with source "etcd": it is known, so
     /// that who asks for etcd is told what is missing.
     pub endpoints: Option<Vec<String>>,
@@ -98,6 +108,8 @@ pub struct FleetSource {
 pub enum SourceKind {
     /// A TOML file, applied again whenever it changes.
     File,
+    /// A control's HTTP API.
+    Control,
     /// An etcd cluster.
     Etcd,
 }
@@ -182,6 +194,9 @@ impl Default for FleetSource {
             source: SourceKind::File,
             path: "fleet.toml".into(),
             probe: None,
+            url: None,
+            token: None,
+            token_file: None,
             endpoints: None,
             cluster: None,
             ca: None,
@@ -194,6 +209,19 @@ impl Default for FleetSource {
 }
 
 impl FleetSource {
+    /// The control that is named, if one is.
+    ///
+    /// # Errors
+    /// One sentence naming `file`, the configuration, and the key at fault.
+    pub fn client(&self, file: &Path) -> Result<Option<Client>, FileError> {
+        let access = Access {
+            url: self.url.as_deref(),
+            token: self.token.as_ref(),
+            token_file: self.token_file.as_deref(),
+        };
+        access.client(file)
+    }
+
     /// The first key that only etcd has a use for.
     fn first_for_etcd(&self) -> Option<&'static str> {
         let there = [
@@ -281,8 +309,21 @@ impl Config {
             return wrong("listen.tcp", "ICE-TCP is not available in this version".to_owned());
         }
         if self.fleet.source == SourceKind::Etcd {
-            let problem = "\"etcd\" is not available in this version, use \"file\"";
+            let problem = "\"etcd\" is not available in this version, use \"file\" or \"control\"";
             return wrong("fleet.source", problem.to_owned());
+        }
+        match (self.fleet.source, self.fleet.client(file)?) {
+            (SourceKind::Control, None) => {
+                return wrong("fleet.url", "is missing; it says where the control is".to_owned());
+            }
+            (SourceKind::Control, Some(_)) if NodeId::try_from(self.name.clone()).is_err() => {
+                let problem = "must be 1 to 64 characters of A-Z a-z 0-9 . _ - with a control";
+                return wrong("name", problem.to_owned());
+            }
+            (SourceKind::File, Some(_)) => {
+                return wrong("fleet.url", "goes with source \"control\"".to_owned());
+            }
+            _ => {}
         }
         if let Some(key) = self.fleet.first_for_etcd() {
             return wrong(&format!("fleet.{key}"), "goes with source \"etcd\"".to_owned());

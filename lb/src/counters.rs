@@ -99,6 +99,8 @@ labels! {
         Holds = "holds",
         /// Clients at `nat` nodes, and the ports that stand for them.
         Nat = "nat",
+        /// Connection IDs that nodes made up themselves.
+        Learned = "learned",
     }
 }
 
@@ -190,6 +192,7 @@ impl Counters {
                 VerdictLabel::Forward
             }
             Verdict::Return { .. } => VerdictLabel::Forward,
+            Verdict::Reply => VerdictLabel::Reply,
             Verdict::Hold => VerdictLabel::Hold,
             Verdict::Drop(reason) => {
                 self.drops(*reason).add(1);

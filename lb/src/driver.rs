@@ -2,7 +2,8 @@
 //!
 //! One thread owns a datagram from end to end. Workers share nothing: each has its own sockets on
 //! the same addresses (`SO_REUSEPORT`, the kernel spreads 5-tuples over them), its own engine and
-//! its own counters. What changes at run time reaches them as a [`worker::Command`].
+//! its own counters. What changes at run time reaches them as a [`worker::Command`]; what one learns
+//! of connection IDs reaches the others as a [`Lesson`](crate::engine::Lesson).
 
 #![expect(unsafe_code, reason = "system calls; nothing else in this crate may be unsafe")]
 #![expect(
@@ -13,12 +14,14 @@
 mod address;
 mod batch;
 mod descriptors;
+mod lessons;
 mod ports;
 mod send;
 mod socket;
 mod worker;
 
 pub(crate) use descriptors::allow as allow_descriptors;
+pub(crate) use lessons::between;
 pub use socket::SocketError;
 pub(crate) use socket::{open_listener, open_tunnels, reserve};
 pub(crate) use worker::{Command, FlowSample, Handle, Sockets, spawn};

@@ -4,17 +4,20 @@
 //! A driver calls [`Engine::from_client`], [`Engine::from_node`] and [`Engine::from_nat`] with what it
 //! received, and before it acts on a verdict it drains [`Engine::poll_release`]: a datagram may complete a
 //! ClientHello for which earlier ones wait, and those go first. When [`Engine::poll_timeout`] is
-//! reached it calls [`Engine::handle_timeout`], and drains again.
+//! reached it calls [`Engine::handle_timeout`], and drains again. Where a process has several engines,
+//! it passes on what [`Engine::poll_lesson`] of one says to [`Engine::learn`] of the others.
 //!
 //! The order of look-ups is the decision table of the architecture: an ID beats an address, and
 //! what nothing answers for is a counted drop. `engine::reference` says the same slowly.
 
 mod flows;
 mod hold;
+mod learned;
 mod nat;
 mod quic;
 #[cfg(any(test, feature = "reference"))]
 pub mod reference;
+mod replies;
 mod secret;
 mod stun;
 
@@ -36,11 +39,15 @@ use crate::{
 };
 use flows::Flows;
 use hold::Holds;
+use learned::{Learned, is_greased};
 use quic::Connections;
+use replies::Replies;
 use secret::Secret;
 
 pub use flows::{FlowView, GUARD};
 pub use hold::{HELD_FOR, HELD_MAX, HELD_PER_PREFIX, Release};
+pub use learned::{LEARNED_IDLE, LEARNED_LEN_MIN, Lesson};
+pub use replies::REPLIES_PER_SECOND;
 
 /// How much of everything one engine keeps.
 #[derive(Clone, Copy, Debug)]
@@ -92,8 +99,10 @@ pub struct Engine {
     sni: bool,
     flows: Flows,
     connections: Connections,
+    learned: Learned,
     holds: Holds,
     nat: Nat,
+    replies: Replies,
 }
 
 /// Idle entries removed per datagram: expiry keeps up with any rate of arrival, and no datagram
@@ -123,13 +132,15 @@ impl Engine {
             connections: Connections::new(&limits, &secret),
             holds: Holds::new(secret.hasher(5)),
             nat,
+            learned: Learned::new(&limits, &secret),
+            replies: Replies::new(),
         };
         engine.apply(table);
         engine
     }
 
-    /// Replaces the fleet. Flows, hints and held datagrams stay; what points to a backend that is
-    /// gone finds nothing.
+    /// Replaces the fleet. Flows, hints, learned IDs and held datagrams stay; what points to a
+    /// backend that is gone finds nothing.
     pub fn apply(&mut self, table: Arc<Table>) {
         // The one place where the engine may allocate: so that no datagram does.
         self.nat.reserve(table.nat_addresses().iter().sum());
@@ -172,7 +183,7 @@ impl Engine {
         self.now = now;
         self.expire(now, EXPIRED_PER_DATAGRAM);
         let mut verdict = match class {
-            Class::Stun => self.stun_from_client(now, tuple, datagram).into(),
+            Class::Stun => self.stun_from_client(now, tuple, datagram),
             Class::Dtls | Class::Rtp | Class::Rtcp => self.by_flow(now, tuple).into(),
             Class::QuicLong => self.quic_long(now, tuple, datagram),
             Class::QuicShort => self.quic_short(now, tuple, datagram).into(),
@@ -183,6 +194,12 @@ impl Engine {
         }
         self.counters.decided(&verdict);
         verdict
+    }
+
+    /// The bytes of the last [`Verdict::Reply`]: never more than the datagram had that they answer.
+    #[must_use]
+    pub const fn reply(&self) -> &[u8] {
+        self.replies.latest()
     }
 
     /// Decides about a datagram that came to a tunnel socket from `sender`: it begins with a tunnel
@@ -199,11 +216,31 @@ impl Engine {
             (None, _) => Verdict::Drop(DropReason::UnknownNode),
             (_, Err(_)) => Verdict::Drop(DropReason::Malformed),
             (Some(backend), Ok((tuple, payload))) => {
-                self.to_client(now, tuple, backend, class, payload)
+                self.hand_back(now, tuple, backend, class, payload)
             }
         };
         self.counters.decided(&verdict);
         verdict
+    }
+
+    /// What a datagram teaches that a backend sends to the client of `tuple`, in whatever way it
+    /// came here: that a session is at that 5-tuple, or what the backend calls a connection.
+    fn seen_from_backend(
+        &mut self,
+        now: Tick,
+        tuple: &FiveTuple,
+        backend: BackendRef,
+        class: ClassLabel,
+        payload: &[u8],
+    ) {
+        match class {
+            ClassLabel::Stun => self.stun_from_node(now, tuple, backend, payload),
+            ClassLabel::QuicLong => self.quic_long_from_node(now, backend, payload),
+            ClassLabel::Rtp if is_greased(payload) => {
+                self.quic_long_from_node(now, backend, payload);
+            }
+            _ => {}
+        }
     }
 
     /// The next held datagram that is to leave now, in the order of arrival.
@@ -217,11 +254,17 @@ impl Engine {
     /// When [`Engine::handle_timeout`] must be called, if nothing else happens before.
     #[must_use]
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        [self.holds.due(), self.flows.due(), self.connections.due(), self.nat.due()]
-            .into_iter()
-            .flatten()
-            .map(|(since, age)| self.clock.due(since, age, now))
-            .min()
+        [
+            self.holds.due(),
+            self.flows.due(),
+            self.connections.due(),
+            self.nat.due(),
+            self.learned.due(),
+        ]
+        .into_iter()
+        .flatten()
+        .map(|(since, age)| self.clock.due(since, age, now))
+        .min()
     }
 
     /// Lets go of what has waited or lain idle for too long.
@@ -242,6 +285,7 @@ impl Engine {
             (TableLabel::Choices, self.connections.choices_len()),
             (TableLabel::Holds, self.holds.len()),
             (TableLabel::Nat, self.nat.len()),
+            (TableLabel::Learned, self.learned.len()),
         ] {
             self.counters.entries(table).set(entries as u64);
         }
@@ -257,10 +301,12 @@ impl Engine {
         self.flows.expire(now, most);
         self.connections.expire(now, most);
         self.nat.expire(now, most);
+        self.learned.expire(now, most);
+        self.replies.expire(now);
     }
 
     /// A node's datagram, on its way to the client of that 5-tuple.
-    fn to_client(
+    fn hand_back(
         &mut self,
         now: Tick,
         tuple: FiveTuple,
@@ -273,21 +319,6 @@ impl Engine {
         };
         self.seen_from_backend(now, &tuple, backend, class, payload);
         Verdict::Return { listener, tuple }
-    }
-
-    /// Learns from a payload that came from a backend for the client of that 5-tuple, in whichever way
-    /// it came.
-    fn seen_from_backend(
-        &mut self,
-        now: Tick,
-        tuple: &FiveTuple,
-        backend: BackendRef,
-        class: ClassLabel,
-        payload: &[u8],
-    ) {
-        if class == ClassLabel::Stun {
-            self.stun_from_node(now, tuple, backend, payload);
-        }
     }
 
     /// The listener a datagram to this address came in by: the exact one before a wildcard.

@@ -144,8 +144,9 @@ impl LoadBalancer {
             .collect::<Result<Vec<_>, _>>()?;
         let count = config.workers();
         let seed = random_seed();
-        let workers = (0..count)
-            .map(|number| {
+        let workers = (0..)
+            .zip(driver::between(count))
+            .map(|(number, lessons)| {
                 let sockets = open_sockets(config, &listeners, number)?;
                 let setup = Setup {
                     limits: Limits {
@@ -159,7 +160,7 @@ impl LoadBalancer {
                     seed,
                 };
                 let engine = Engine::new(table.clone(), setup, now());
-                Ok(driver::spawn(number, engine, sockets)?)
+                Ok(driver::spawn(number, engine, sockets, lessons)?)
             })
             .collect::<Result<Vec<_>, StartError>>()?;
         let tables = Tables { current: table, retired: Vec::new() };

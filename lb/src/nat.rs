@@ -44,9 +44,15 @@ pub(crate) const PORTS_MAX: usize = 1 << 16;
 /// Numbers the sockets that datagrams for `nat` nodes leave from, in each worker and for each IP
 /// version from zero. Not the UDP port, which the system chooses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash, Ord, PartialOrd)]
-pub struct NatPort(pub(crate) u16);
+pub struct NatPort(u16);
 
 impl NatPort {
+    /// The port of this number.
+    #[must_use]
+    pub const fn new(index: u16) -> Self {
+        Self(index)
+    }
+
     /// The number.
     #[must_use]
     pub const fn index(self) -> usize {

@@ -1,9 +1,12 @@
 //! Whether nodes' data ports are alive, as far as this LB can see.
 //!
 //! A probe is a STUN Binding request without USERNAME, in a tunnel header with the LB itself as
-//! client; any success with its transaction ID means alive. What is found keeps *this* LB's new
-//! sessions away from a silent node and does nothing else: that a node is `down` is for the fleet to
-//! say, since a lagging LB or a lost probe must not end live calls.
+//! client, or bare where the node is reached by `nat`; any success with its transaction ID means alive.
+//! What is found keeps *this* LB's new sessions away from a silent node and does nothing else: that a
+//! node is `down` is for the fleet to say, since a lagging LB or a lost probe must not end live calls.
+//!
+//! Our own nodes always answer. Other people's may not, being used to requests with a USERNAME only: a
+//! `nat` node that has never answered says nothing by its silence, so only one that has can be silent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +16,7 @@ use std::{
 };
 
 use ahash::RandomState;
-use control::fleet::{Fleet, NodeId, State};
+use control::fleet::{Fleet, Forward, Node, NodeId, State};
 use wire::{
     FiveTuple,
     stun::{self, Message, MessageClass, TransactionId},
@@ -44,10 +47,13 @@ pub(crate) struct Prober {
 
 struct Probed {
     address: SocketAddr,
+    forward: Forward,
     /// `None`: the system has no way there, which counts as silence.
     line: Option<Line>,
     waiting_for: Option<TransactionId>,
     missed: u8,
+    /// Whether it has ever answered.
+    answers: bool,
 }
 
 /// A socket connected to one node, so that nobody else's datagrams come in.
@@ -70,24 +76,18 @@ impl Prober {
     /// Reads what came since the last round, asks again, and says who is silent. Does not wait.
     pub(crate) fn round(&mut self, fleet: &Fleet) -> BTreeSet<NodeId> {
         let live = || fleet.nodes.iter().filter(|node| node.state != State::Down);
-        self.nodes.retain(|id, probed| {
-            live().any(|node| node.id == *id && node.address == probed.address)
-        });
+        self.nodes.retain(|id, probed| live().any(|node| node.id == *id && probed.is(node)));
         for node in live() {
             let transaction = self.transaction();
-            let probed = self.nodes.entry(node.id.clone()).or_insert_with(|| Probed {
-                address: node.address,
-                line: None,
-                waiting_for: None,
-                missed: 0,
-            });
+            let probed =
+                self.nodes.entry(node.id.clone()).or_insert_with(|| Probed::beginning(node));
             probed.hear();
             if probed.line.is_none() {
                 probed.line = Line::to(node.address, self.bind, self.vip_port).ok();
             }
             probed.ask(transaction);
         }
-        let silent = self.nodes.iter().filter(|(_, probed)| probed.missed >= SILENT_AFTER);
+        let silent = self.nodes.iter().filter(|(_, probed)| probed.is_silent());
         silent.map(|(id, _)| id.clone()).collect()
     }
 
@@ -103,12 +103,35 @@ impl Prober {
 }
 
 impl Probed {
+    fn beginning(node: &Node) -> Self {
+        Self {
+            address: node.address,
+            forward: node.forward,
+            line: None,
+            waiting_for: None,
+            missed: 0,
+            answers: false,
+        }
+    }
+
+    /// Whether this is about that node, where and as it is now.
+    fn is(&self, node: &Node) -> bool {
+        (self.address, self.forward) == (node.address, node.forward)
+    }
+
+    fn is_silent(&self) -> bool {
+        let has_to_answer = self.answers || self.forward == Forward::Tunnel;
+        has_to_answer && self.missed >= SILENT_AFTER
+    }
+
     /// Takes note of an answer, or that there is none.
     fn hear(&mut self) {
         let Some(transaction) = self.waiting_for.take() else {
             return;
         };
-        let answered = self.line.as_ref().is_some_and(|line| line.has_answer(transaction));
+        let forward = self.forward;
+        let answered = self.line.as_ref().is_some_and(|line| line.has_answer(forward, transaction));
+        self.answers |= answered;
         self.missed = if answered { 0 } else { self.missed.saturating_add(1) };
     }
 
@@ -117,7 +140,8 @@ impl Probed {
         self.waiting_for = Some(transaction);
         if let Some(line) = &self.line {
             let header = tunnel::encode(&line.tuple);
-            let question = [&header[..], &stun::binding_request(transaction)].concat();
+            let header = if self.forward == Forward::Tunnel { &header[..] } else { &[] };
+            let question = [header, &stun::binding_request(transaction)].concat();
             let _refused = line.socket.send(&question);
         }
     }
@@ -138,11 +162,11 @@ impl Line {
         Ok(Self { socket, tuple })
     }
 
-    fn has_answer(&self, transaction: TransactionId) -> bool {
+    fn has_answer(&self, forward: Forward, transaction: TransactionId) -> bool {
         let mut buffer = [0; ANSWER_MAX];
         (0..ANSWERS_MAX)
             .map_while(|_| match self.socket.recv(&mut buffer) {
-                Ok(received) => Some(is_success(&buffer[..received], transaction)),
+                Ok(received) => Some(is_success(&buffer[..received], forward, transaction)),
                 // An error that an earlier question brought back (ICMP) hides nothing behind it.
                 Err(error) => (error.kind() != io::ErrorKind::WouldBlock).then_some(false),
             })
@@ -150,12 +174,14 @@ impl Line {
     }
 }
 
-/// Whether this is the node's success, in its header.
-fn is_success(datagram: &[u8], transaction: TransactionId) -> bool {
-    tunnel::decode(datagram).is_ok_and(|(_, payload)| {
-        Message::parse(payload).is_ok_and(|message| {
-            message.class() == MessageClass::Success && message.transaction_id() == transaction
-        })
+/// Whether this is the node's success, in its header if it has to have one.
+fn is_success(datagram: &[u8], forward: Forward, transaction: TransactionId) -> bool {
+    let payload = match forward {
+        Forward::Tunnel => tunnel::decode(datagram).ok().map(|(_, payload)| payload),
+        Forward::Nat => Some(datagram),
+    };
+    payload.and_then(|payload| Message::parse(payload).ok()).is_some_and(|message| {
+        message.class() == MessageClass::Success && message.transaction_id() == transaction
     })
 }
 
@@ -222,6 +248,42 @@ mod tests {
             answer(&mute, |_| {});
         }
         assert!(prober.round(&fleet).is_empty());
+    }
+
+    #[test]
+    fn nat_nodes_are_asked_without_a_header_and_only_those_that_have_answered_can_be_silent() {
+        let [talks, mute] = [node(), node()];
+        let text = [("talks", &talks), ("mute", &mute)].into_iter().fold(
+            FleetText::new(&[Routing::plain(0)]),
+            |text, (id, node)| {
+                text.node(Node::new(id, node.local_addr().expect("bound")).forward("nat"))
+            },
+        );
+        let fleet = Fleet::parse(Path::new("fleet.toml"), &text.to_string()).expect("valid").0;
+        let mut prober = prober();
+        let answer = || {
+            let mut buffer = [0; ANSWER_MAX];
+            let (len, lb) = talks.recv_from(&mut buffer).expect("a probe comes");
+            let probe = Message::parse(&buffer[..len]).expect("a bare STUN message");
+            assert_eq!((probe.class(), probe.method()), (MessageClass::Request, stun::BINDING));
+            let TransactionId(transaction) = probe.transaction_id();
+            talks.send_to(&kit::stun::success(lb, "", transaction), lb).expect("sent");
+        };
+        for _ in 0..2 * SILENT_AFTER {
+            assert!(prober.round(&fleet).is_empty(), "nobody has ever answered");
+        }
+        for _ in 0..2 * SILENT_AFTER {
+            answer();
+        }
+        for missed in 0..=SILENT_AFTER {
+            let silent: Vec<_> = prober.round(&fleet).iter().map(ToString::to_string).collect();
+            let expected: &[_] = if missed < SILENT_AFTER { &[] } else { &["talks"] };
+            assert_eq!(silent, expected, "after {missed} misses");
+        }
+        for _ in 0..=SILENT_AFTER {
+            answer();
+        }
+        assert!(prober.round(&fleet).is_empty(), "it answers again");
     }
 
     #[test]

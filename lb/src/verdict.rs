@@ -21,6 +21,9 @@ pub enum Verdict {
         /// Which client, and from which of the VIP's addresses.
         tuple: FiveTuple,
     },
+    /// Send [`Engine::reply`](crate::Engine::reply) back to the client, from the address that it sent
+    /// to.
+    Reply,
     /// The engine has copied it and will hand it out later.
     Hold,
     /// Forget it.

@@ -8,7 +8,11 @@ use std::{
 };
 
 use control::{
+    client::Client,
+    fleet::NodeId,
     hex::Key,
+    http::Token,
+    source::{Access, token},
     toml_file::{self, FileError, duration},
 };
 use ipnet::IpNet;
@@ -25,6 +29,9 @@ pub struct Config {
     pub name: String,
     /// The fleet it belongs to.
     pub fleet: Fleet,
+    /// What a control is told of it.
+    #[serde(default)]
+    pub node: Member,
     /// Where LBs send to.
     pub tunnel: Option<Tunnel>,
     /// Where clients send to without an LB.
@@ -47,13 +54,54 @@ pub struct Config {
 }
 
 /// `[fleet]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fleet {
-    /// The fleet file; relative to the configuration file.
-    pub path: PathBuf,
+    /// The fleet file; relative to the configuration file. This, or else `url`.
+    pub path: Option<PathBuf>,
+    /// Where the control is: `http://HOST:PORT`.
+    pub url: Option<String>,
+    /// What it must be told: its `node_token`.
+    #[serde(default, deserialize_with = "token")]
+    pub token: Option<Token>,
+    /// The same, in a file of its own; relative to the configuration file.
+    pub token_file: Option<PathBuf>,
     /// The routing configuration that IDs are issued with; by default the lowest.
     pub config: Option<u8>,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Member {
+    /// Where LBs send to; by default what `[tunnel]` listens on.
+    pub address: Option<SocketAddr>,
+    /// Where control reaches its signalling; by default where that listens.
+    pub signalling: Option<String>,
+    /// The server ID it wants, in hex; by default the one it has had, or a free one.
+    pub server_id: Option<String>,
+    /// Its share of new connections.
+    pub weight: u32,
+    /// Labels for placement.
+    pub pool: String,
+    /// See `pool`.
+    pub region: String,
+    /// See `pool`.
+    pub zone: String,
+}
+
+impl Default for Member {
+    fn default() -> Self {
+        Self {
+            address: None,
+            signalling: None,
+            server_id: None,
+            weight: 100,
+            pool: "default".to_owned(),
+            region: String::new(),
+            zone: String::new(),
+        }
+    }
 }
 
 /// `[tunnel]`
@@ -62,7 +110,8 @@ pub struct Fleet {
 pub struct Tunnel {
     /// The node's address in the fleet, or a wildcard.
     pub listen: SocketAddr,
-    /// The LBs: nobody else may say whose a datagram is.
+    /// The LBs: nobody else may say whose a datagram is. With a control, those that it knows as well.
+    #[serde(default)]
     pub lbs: Vec<IpNet>,
 }
 
@@ -130,6 +179,21 @@ pub struct Admin {
     pub drain: Duration,
 }
 
+impl Fleet {
+    /// The control that is named, if one is.
+    ///
+    /// # Errors
+    /// One sentence naming `file`, the configuration, and the key at fault.
+    pub fn client(&self, file: &Path) -> Result<Option<Client>, FileError> {
+        let access = Access {
+            url: self.url.as_deref(),
+            token: self.token.as_ref(),
+            token_file: self.token_file.as_deref(),
+        };
+        access.client(file)
+    }
+}
+
 impl Default for WebTransport {
     fn default() -> Self {
         Self { domain: "onevip.invalid".to_owned(), certificate: None, key: None }
@@ -157,8 +221,10 @@ impl Config {
         let mut config: Self = toml_file::read(file)?;
         config.check().map_err(|(key, problem)| FileError::at_key(file, key, problem))?;
         let folder = file.parent().unwrap_or(Path::new(""));
-        config.fleet.path = folder.join(&config.fleet.path);
-        for path in [&mut config.webtransport.certificate, &mut config.webtransport.key] {
+        // So that a token file that cannot be read is found here.
+        config.fleet.client(file)?;
+        let (fleet, web) = (&mut config.fleet, &mut config.webtransport);
+        for path in [&mut fleet.path, &mut web.certificate, &mut web.key] {
             *path = path.take().map(|path| folder.join(path));
         }
         if config.ice.candidates.is_empty() {
@@ -174,6 +240,17 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let has_control = match (&self.fleet.path, &self.fleet.url) {
+            (None, None) => return Err(("fleet", "needs path, a fleet file, or url, a control")),
+            (Some(_), Some(_)) => return Err(("fleet", "path and url are both there")),
+            (_, url) => url.is_some(),
+        };
+        if has_control {
+            return self.check_with_control();
+        }
+        if self.node != Member::default() {
+            return Err(("node", "is for a control, and fleet.url names none"));
+        }
         if self.tunnel.is_none() && self.udp.is_none() {
             return Err(("tunnel", "is missing; a node listens for LBs there, or under [udp]"));
         }
@@ -187,6 +264,37 @@ impl Config {
                 "must name the VIP's addresses, which clients are told",
             ));
         }
+        self.check_rest()
+    }
+
+    /// What is otherwise in the fleet file comes from the control: LBs, the VIP, keys.
+    fn check_with_control(&self) -> Result<(), (&'static str, &'static str)> {
+        if NodeId::try_from(self.name.clone()).is_err() {
+            return Err(("name", "must be 1 to 64 characters of A-Z a-z 0-9 . _ -"));
+        }
+        let Some(tunnel) = &self.tunnel else {
+            return Err(("tunnel", "is missing; LBs send to a node there"));
+        };
+        if self.node.address.unwrap_or(tunnel.listen).ip().is_unspecified() {
+            return Err((
+                "node.address",
+                "must say where LBs send to, since tunnel.listen does not",
+            ));
+        }
+        if self.node.address.unwrap_or(tunnel.listen).port() == 0 {
+            return Err(("tunnel.listen", "must have a port, which LBs are told"));
+        }
+        if self.node.signalling.is_none() && self.signalling.listen.ip().is_unspecified() {
+            let problem = "must say where control reaches it, since signalling.listen does not";
+            return Err(("node.signalling", problem));
+        }
+        if self.keys.reset.is_some() || self.keys.token.is_some() {
+            return Err(("keys", "come from the control that fleet.url names"));
+        }
+        self.check_rest()
+    }
+
+    fn check_rest(&self) -> Result<(), (&'static str, &'static str)> {
         if self.ice.candidates.iter().any(|candidate| candidate.ip().is_unspecified()) {
             return Err(("ice.candidates", "must be addresses that clients can send to"));
         }

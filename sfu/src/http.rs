@@ -1,49 +1,65 @@
-//! HTTP: offers and answers, and the node's health and metrics.
+//! HTTP: how clients come in, and the node's health and metrics.
 //!
 //! | call | does |
 //! | --- | --- |
-//! | `POST /rooms/{room}/sessions` | takes an SDP offer; 201 with the answer and the session's `Location`; `?mirror=true` also sends a client its own tracks back |
-//! | `PATCH /sessions/{id}` | takes a further offer: more tracks, or an ICE restart; 200 with the answer |
+//! | `POST /whip/{room}` | publishes into a room (WHIP, RFC 9725): takes an SDP offer; 201 with the answer, the session's `Location` and the `ETag` of its ICE session |
+//! | `POST /whep/{room}` | plays what is published in a room (WHEP), in the same way |
+//! | `POST /rooms/{room}/sessions` | the same for a participant, who does both; `?mirror=true` also sends a client its own tracks back |
+//! | `PATCH /sessions/{id}` | with a fragment of SDP: trickles candidates (204), or restarts ICE (200 with the node's fragment). With SDP: takes a further offer, for more tracks or an ICE restart (200 with the answer) |
 //! | `DELETE /sessions/{id}` | ends the session |
 //! | `POST /rooms/{room}/webtransport` | what a WebTransport client needs: URL, and the certificate's hash |
 //!
-//! A node that drains or leaves answers both `POST`s with 503 and `Retry-After`; so does a full one.
+//! A node that drains or leaves answers all `POST`s with 503 and `Retry-After`; so does a full one.
+//! Whoever knows a session's URL may use it, which is why it has 128 random bits.
+//!
+//! | file | knows |
+//! | --- | --- |
+//! | `sessions` | WebRTC's sessions |
+//! | `call` | what calls carry |
+//! | `problem` | how they are refused |
+//! | `cors` | pages of other origins |
 
-use std::{fmt, sync::Arc, sync::atomic::Ordering};
+mod call;
+mod cors;
+mod problem;
+mod sessions;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    middleware,
+    response::IntoResponse,
     routing::{get, patch, post},
 };
 use control::{exposition, hex};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::net::TcpListener;
 
-use crate::{
-    RoomName,
-    node::Shared,
-    rtc::{Refused, SessionId},
-};
-
-/// Longest request body, in bytes.
-const BODY_MAX: usize = 256 * 1024;
-
-/// What a client is told to wait before it asks again, in seconds: by then whoever sends it here has
-/// noticed that other nodes take its sessions.
-const RETRY_AFTER: &str = "5";
-
-const SDP: &str = "application/sdp";
+use crate::{node::Shared, rtc::Refused};
+use call::{BODY_MAX, Room};
+use problem::Problem;
 
 /// Serves signalling until the task is dropped.
 pub(crate) async fn signalling(listener: TcpListener, shared: Arc<Shared>) {
     let router = Router::new()
-        .route("/rooms/{room}/sessions", post(join))
-        .route("/rooms/{room}/webtransport", post(webtransport))
-        .route("/sessions/{id}", patch(update).delete(leave))
-        .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX))
+        .route("/whip/{room}", post(sessions::publish).options(cors::options))
+        .route("/whep/{room}", post(sessions::play).options(cors::options))
+        .route("/rooms/{room}/sessions", post(sessions::join).options(cors::options))
+        .route("/rooms/{room}/webtransport", post(webtransport).options(cors::options))
+        .route(
+            "/sessions/{id}",
+            patch(sessions::change).delete(sessions::leave).options(cors::options),
+        )
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::map_response(cors::allow))
         .with_state(shared);
     if let Err(problem) = axum::serve(listener, router).await {
         tracing::error!("signalling has ended: {problem}");
@@ -62,6 +78,16 @@ pub(crate) async fn admin(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
+async fn unknown(request: Request) -> Problem {
+    let detail = format_args!("there is nothing at {:?}", request.uri().path()).to_string();
+    Problem::new(StatusCode::NOT_FOUND, detail)
+}
+
+async fn not_allowed(request: Request) -> Problem {
+    let (method, path) = (request.method(), request.uri().path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format_args!("{method} is not for {path:?}"))
+}
+
 async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     if shared.leaving.load(Ordering::Relaxed) {
         (StatusCode::SERVICE_UNAVAILABLE, "leaving\n")
@@ -76,112 +102,32 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], shared.expose())
 }
 
-#[derive(Deserialize)]
-struct JoinQuery {
-    #[serde(default)]
-    mirror: bool,
-}
-
-async fn join(
-    State(shared): State<Arc<Shared>>,
-    Path(room): Path<String>,
-    Query(query): Query<JoinQuery>,
-    offer: String,
-) -> Result<Response, Problem> {
-    takes_sessions(&shared)?;
-    let joined = shared.webrtc.join(room_name(&room)?, query.mirror, offer).await?;
-    let headers = [
-        (header::CONTENT_TYPE, SDP.to_owned()),
-        (header::LOCATION, format!("/sessions/{}", joined.id)),
-    ];
-    Ok((StatusCode::CREATED, headers, joined.answer).into_response())
-}
-
-async fn update(
-    State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
-    offer: String,
-) -> Result<Response, Problem> {
-    let answer = shared.webrtc.update(SessionId::from(id), offer).await?;
-    Ok(([(header::CONTENT_TYPE, SDP)], answer).into_response())
-}
-
-async fn leave(
-    State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
-    shared.webrtc.leave(SessionId::from(id)).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
 /// What a client needs to open a WebTransport session on this node.
 #[derive(Serialize)]
 struct WebTransport {
     /// Its host name begins with an SNI label that names this node.
     url: String,
     /// The VIP's addresses, for clients that need not resolve the name.
-    addresses: Vec<std::net::SocketAddr>,
+    addresses: Vec<SocketAddr>,
     /// SHA-256 of the node's certificate, for `serverCertificateHashes`.
     certificate_sha256: String,
 }
 
 async fn webtransport(
     State(shared): State<Arc<Shared>>,
-    Path(room): Path<String>,
+    Room(room): Room,
 ) -> Result<Json<WebTransport>, Problem> {
     takes_sessions(&shared)?;
-    let room = room_name(&room)?;
     let host = format!("{}.{}", shared.identity.issue_label(), shared.domain);
-    let port = shared.candidates.first().map_or(443, std::net::SocketAddr::port);
+    let candidates = shared.candidates.load_full();
+    let port = candidates.first().ok_or(Refused::NoCandidates)?.port();
     Ok(Json(WebTransport {
         url: format!("https://{host}:{port}/rooms/{room}"),
-        addresses: shared.candidates.clone(),
+        addresses: candidates.to_vec(),
         certificate_sha256: hex::encode(&**shared.certificate_sha256.load()),
     }))
 }
 
 fn takes_sessions(shared: &Shared) -> Result<(), Refused> {
     if shared.takes_sessions() { Ok(()) } else { Err(Refused::Leaving) }
-}
-
-fn room_name(room: &str) -> Result<RoomName, Problem> {
-    room.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, &error))
-}
-
-/// A problem document (RFC 9457).
-#[derive(Serialize)]
-struct Problem {
-    title: &'static str,
-    status: u16,
-    detail: String,
-}
-
-impl Problem {
-    fn new(status: StatusCode, detail: &dyn fmt::Display) -> Self {
-        let title = status.canonical_reason().unwrap_or_default();
-        Self { title, status: status.as_u16(), detail: detail.to_string() }
-    }
-}
-
-impl From<Refused> for Problem {
-    fn from(refused: Refused) -> Self {
-        let status = match &refused {
-            Refused::Offer(_) => StatusCode::BAD_REQUEST,
-            Refused::Full | Refused::RoomFull | Refused::Leaving | Refused::Stopped => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Refused::NoSession => StatusCode::NOT_FOUND,
-        };
-        Self::new(status, &refused)
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retry = status == StatusCode::SERVICE_UNAVAILABLE;
-        let retry = retry.then_some([(header::RETRY_AFTER, RETRY_AFTER)]);
-        let headers = [(header::CONTENT_TYPE, "application/problem+json")];
-        (status, retry, headers, serde_json::to_string(&self).unwrap_or_default()).into_response()
-    }
 }

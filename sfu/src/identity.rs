@@ -169,6 +169,12 @@ impl Identity {
         (ufrag.to_string(), password)
     }
 
+    /// What the fleet says of a node now. `None`: it has none of that server ID.
+    #[must_use]
+    pub fn state_of(&self, server_id: &ServerId) -> Option<State> {
+        self.view.load().states.get(server_id).copied()
+    }
+
     /// A new SNI label that brings a QUIC connection to this node.
     #[must_use]
     pub fn issue_label(&self) -> String {

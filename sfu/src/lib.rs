@@ -15,5 +15,5 @@ pub mod tunnel;
 pub mod wt;
 
 pub use config::Config;
-pub use node::{Node, Setup};
+pub use node::{Handle, Load, Node, Setup};
 pub use room_name::{InvalidRoomName, RoomName};

@@ -1,5 +1,7 @@
 //! A node: its sockets, its sessions of both kinds, and the HTTP endpoints that belong to it.
 
+mod handle;
+
 use std::{
     io,
     net::SocketAddr,
@@ -7,13 +9,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use control::exposition::Exposition;
-use ipnet::IpNet;
 use quinn::Endpoint;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time,
+};
 use wire::{Class, classify, quic::LongHeader, quic::short_header_dcid};
 
 use crate::{
@@ -23,14 +30,28 @@ use crate::{
     quic::{self, Certificate, FleetKeys},
     rtc::{
         WebRtc,
-        task::{self, Handle, INBOX_MAX, Received},
+        task::{self, INBOX_MAX, Received},
     },
     tunnel::{Batch, QuicSocket, Socket},
     wt,
 };
 
+pub use handle::Handle;
+
 /// How often a self-signed certificate is replaced: at half of its life.
 const RENEWAL: Duration = Duration::from_secs(5 * 24 * 60 * 60);
+
+/// Sessions on one node, of both kinds together.
+const SESSIONS_MAX: u32 = 10_000;
+
+/// How full a node is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Load {
+    /// Sessions now, of both kinds: WebRTC and WebTransport.
+    pub sessions: u32,
+    /// As many as there may be.
+    pub sessions_max: u32,
+}
 
 /// What a node is made of.
 pub struct Setup {
@@ -38,7 +59,7 @@ pub struct Setup {
     pub identity: Arc<Identity>,
     /// Behind the LBs, or plain; any number.
     pub sockets: Vec<Socket>,
-    /// The VIP's addresses that clients are told.
+    /// The VIP's addresses that clients are told; [`Handle::set_candidates`] replaces them.
     pub candidates: Vec<SocketAddr>,
     /// Keys that all nodes share.
     pub keys: FleetKeys,
@@ -68,11 +89,14 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sockets: Vec<Arc<Socket>>,
     pub(crate) quic_sockets: Vec<Arc<QuicSocket>>,
-    pub(crate) candidates: Vec<SocketAddr>,
+    pub(crate) candidates: Arc<ArcSwap<Vec<SocketAddr>>>,
+    places: Arc<Semaphore>,
     pub(crate) domain: String,
-    pub(crate) certificate_sha256: arc_swap::ArcSwap<[u8; 32]>,
-    pub(crate) webrtc: Handle,
+    pub(crate) certificate_sha256: ArcSwap<[u8; 32]>,
+    pub(crate) webrtc: task::Handle,
     pub(crate) leaving: AtomicBool,
+    /// Until when it may take new sessions, where a control says so.
+    lease: ArcSwapOption<Instant>,
 }
 
 impl Node {
@@ -97,7 +121,10 @@ impl Node {
             .collect::<io::Result<Vec<_>>>()?;
 
         let (inbox, received) = mpsc::channel(INBOX_MAX);
-        let webrtc = WebRtc::new(identity.clone(), metrics.clone(), candidates.clone());
+        let candidates = Arc::new(ArcSwap::from_pointee(candidates));
+        let places = Arc::new(Semaphore::new(SESSIONS_MAX as usize));
+        let webrtc =
+            WebRtc::new(identity.clone(), metrics.clone(), candidates.clone(), places.clone());
         let (webrtc, sessions) = task::serve(webrtc, sockets.clone(), received, metrics.clone());
         let shared = Arc::new(Shared {
             webrtc,
@@ -106,9 +133,11 @@ impl Node {
             sockets,
             quic_sockets,
             candidates,
+            places: places.clone(),
             domain,
-            certificate_sha256: arc_swap::ArcSwap::from_pointee(certificate.sha256()),
+            certificate_sha256: ArcSwap::from_pointee(certificate.sha256()),
             leaving: AtomicBool::new(false),
+            lease: ArcSwapOption::empty(),
         });
 
         let mut tasks = JoinSet::new();
@@ -116,7 +145,7 @@ impl Node {
         for index in 0..shared.sockets.len() {
             tasks.spawn(read(shared.clone(), index, inbox.clone()));
         }
-        let server = wt::Server::new(identity, metrics);
+        let server = wt::Server::new(identity, metrics, places);
         for endpoint in &endpoints {
             tasks.spawn(server.clone().run(endpoint.clone()));
         }
@@ -158,11 +187,10 @@ impl Node {
         **self.shared.certificate_sha256.load()
     }
 
-    /// Listens to other LBs from now on.
-    pub fn set_lbs(&self, lbs: &[IpNet]) {
-        for socket in &self.shared.sockets {
-            socket.set_lbs(lbs.to_vec());
-        }
+    /// What can be changed about it while it runs.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle(self.shared.clone())
     }
 
     /// Shows another certificate to clients that come from now on.
@@ -171,11 +199,6 @@ impl Node {
     /// A certificate that cannot be used; then the former stays.
     pub fn set_certificate(&self, certificate: &Certificate) -> io::Result<()> {
         show(&self.endpoints, &self.keys, &self.shared, certificate)
-    }
-
-    /// From now on `/readyz` says no, and there are no new sessions by signalling.
-    pub fn leave(&self) {
-        self.shared.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Waits until a part of the node has ended, which none should.
@@ -267,10 +290,11 @@ fn keys_of(sockets: &[Arc<Socket>], keys: &FleetKeys) -> Vec<FleetKeys> {
 }
 
 impl Shared {
-    /// Whether the node takes new sessions: it does not while the fleet has it drain, and while it
-    /// leaves.
+    /// Whether the node takes new sessions: it does not while the fleet has it drain, while it leaves,
+    /// and when its lease has ended.
     pub(crate) fn takes_sessions(&self) -> bool {
-        !self.leaving.load(Ordering::Relaxed) && self.identity.is_serving()
+        let leased = self.lease.load().as_ref().is_none_or(|until| Instant::now() < **until);
+        leased && !self.leaving.load(Ordering::Relaxed) && self.identity.is_serving()
     }
 
     /// Writes down what the node counted.

@@ -9,7 +9,7 @@
 //!   request that the session answered with success. The ICE agent keeps to a dead address for up
 //!   to 15 seconds after a client has moved.
 //! - **What does a restart's answer say?** Our ufrag, which names this node, in place of the random
-//!   one that str0m makes up (`sdp`).
+//!   one that str0m makes up (`sdp`); and without an offer, by a fragment (`fragment`).
 //! - **Rooms**: every participant's tracks reach the others (`rooms`, `forward`).
 
 mod addresses;
@@ -17,11 +17,13 @@ mod datagrams;
 mod event;
 mod extension;
 mod forward;
+mod fragment;
 mod probe;
 mod rooms;
 mod sdp;
 mod session;
 mod sessions;
+mod signalling;
 mod sources;
 pub mod task;
 #[cfg(test)]
@@ -35,27 +37,26 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use str0m::{IceCreds, RtcConfig, config::CryptoProvider, rtp::Extension};
+use tokio::sync::Semaphore;
 use wire::FiveTuple;
 
 use crate::{
-    RoomName,
     identity::Identity,
     metrics::{Kind, Metrics},
 };
 use addresses::Addresses;
 use event::Event;
 use rooms::Rooms;
-use session::Session;
 use sessions::{Key, Sessions};
 use timers::Timers;
 
 pub use extension::{NODE_EXTENSION_ID, NODE_EXTENSION_URI, NodeName, NodeNameSerializer};
-pub use sdp::InvalidOffer;
+pub use fragment::InvalidFragment;
+pub use sdp::{InvalidOffer, Role};
 pub use sessions::SessionId;
-
-/// Sessions on one node.
-const SESSIONS_MAX: usize = 10_000;
+pub use signalling::{IfMatch, Joined, Refused, Trickled, Updated};
 
 /// How long a session lives without an answered request: consent has expired then (RFC 7675).
 const CONSENT: Duration = Duration::from_secs(30);
@@ -78,45 +79,15 @@ pub struct Transmit {
     pub contents: Vec<u8>,
 }
 
-/// Why there is no answer to an offer.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// The offer is not one that can be answered.
-    #[error(transparent)]
-    Offer(#[from] InvalidOffer),
-    /// The node is full.
-    #[error("the node has no place for more sessions")]
-    Full,
-    /// The room is full.
-    #[error("the room has no place for more participants")]
-    RoomFull,
-    /// The node takes no new sessions now: it drains, or leaves.
-    #[error("the node takes no new sessions")]
-    Leaving,
-    /// Nobody is there to answer any more.
-    #[error("the node has stopped")]
-    Stopped,
-    /// There is no such session, or it has ended.
-    #[error("there is no such session")]
-    NoSession,
-}
-
-/// A new session and the answer to its offer.
-#[derive(Debug)]
-pub struct Joined {
-    /// Names the session.
-    pub id: SessionId,
-    /// The SDP answer.
-    pub answer: String,
-}
-
 /// All WebRTC sessions of a node.
 pub struct WebRtc {
     identity: Arc<Identity>,
     metrics: Arc<Metrics>,
     template: RtcConfig,
     /// The VIP's addresses that answers tell clients.
-    candidates: Vec<SocketAddr>,
+    candidates: Arc<ArcSwap<Vec<SocketAddr>>>,
+    /// Each session has one.
+    places: Arc<Semaphore>,
     sessions: Sessions,
     addresses: Addresses,
     rooms: Rooms,
@@ -125,7 +96,8 @@ pub struct WebRtc {
 }
 
 impl WebRtc {
-    /// A node without sessions, whose clients are told to send to `candidates`.
+    /// A node without sessions, whose clients are told to send to what `candidates` hold when they ask.
+    /// Each session takes one of `places`.
     ///
     /// # Panics
     /// Where the crypto provider cannot make a certificate, which it always can.
@@ -133,7 +105,8 @@ impl WebRtc {
     pub fn new(
         identity: Arc<Identity>,
         metrics: Arc<Metrics>,
-        candidates: Vec<SocketAddr>,
+        candidates: Arc<ArcSwap<Vec<SocketAddr>>>,
+        places: Arc<Semaphore>,
     ) -> Self {
         let crypto: Arc<CryptoProvider> = Arc::new(str0m::crypto::from_feature_flags());
         let certificate = crypto.dtls_provider.generate_certificate();
@@ -157,77 +130,12 @@ impl WebRtc {
             metrics,
             template,
             candidates,
+            places,
             sessions: Sessions::new(),
             addresses: Addresses::new(),
             timers: Timers::new(),
             transmits: VecDeque::new(),
         }
-    }
-
-    /// Takes a client into a room. With `mirror`, it also gets its own tracks back.
-    ///
-    /// # Errors
-    /// [`Refused`].
-    pub fn join(
-        &mut self,
-        now: Instant,
-        room: RoomName,
-        mirror: bool,
-        offer: &str,
-    ) -> Result<Joined, Refused> {
-        if self.sessions.len() >= SESSIONS_MAX {
-            return Err(Refused::Full);
-        }
-        if self.rooms.is_full(&room) {
-            return Err(Refused::RoomFull);
-        }
-        let credentials = self.credentials();
-        let (id, template) = (SessionId::random(), &self.template);
-        let mut session =
-            Session::new(now, id.clone(), template, credentials.clone(), &self.candidates);
-        let answer = session.answer(offer, || credentials)?;
-        let key = self.sessions.insert(session);
-        self.rooms.join(&room, key, mirror);
-        self.metrics.set_sessions(Kind::Ice, self.sessions.len());
-        self.settle(now, key);
-        Ok(Joined { id, answer: answer.sdp })
-    }
-
-    /// Answers a further offer of a session: more tracks, or an ICE restart, which gets another
-    /// ufrag of this node.
-    ///
-    /// # Errors
-    /// [`Refused`]. The session goes on with the credentials it had, and with media lines as far as
-    /// the offer was right; it has ended if the WebRTC library failed.
-    pub fn update(&mut self, now: Instant, id: &SessionId, offer: &str) -> Result<String, Refused> {
-        let key = self.sessions.with_id(id).ok_or(Refused::NoSession)?;
-        let credentials = self.credentials();
-        let session = self.sessions.get_mut(key).ok_or(Refused::NoSession)?;
-        let answer = session.answer(offer, || credentials);
-        let answer = answer.map(|answer| {
-            if let Some(renamed) = answer.renamed {
-                // The old ufrag stays until a third comes, so that requests on their way still count
-                // as ours.
-                self.sessions.renamed(key, renamed.new, renamed.forgotten);
-            }
-            answer.sdp
-        });
-        self.settle(now, key);
-        Ok(answer?)
-    }
-
-    /// Ends a session at its client's wish.
-    ///
-    /// # Errors
-    /// [`Refused::NoSession`].
-    pub fn leave(&mut self, now: Instant, id: &SessionId) -> Result<(), Refused> {
-        let key = self.sessions.with_id(id).ok_or(Refused::NoSession)?;
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.close();
-        }
-        self.settle(now, key);
-        self.end(now, key);
-        Ok(())
     }
 
     /// When [`WebRtc::handle_timeout`] must be called, if nothing else happens before.

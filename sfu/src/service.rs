@@ -1,40 +1,33 @@
-//! `onevip sfu`: a node in the foreground, with its fleet file and its signals.
+//! `onevip sfu`: a node in the foreground, with its fleet's source and its signals.
 
+mod agent;
+mod begin;
 mod loaded;
+mod membership;
 mod restart;
 
 use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
 };
 
 use control::{
-    fleet::{Fleet, Warning},
+    fleet::Warning,
     fleet_file::FleetFile,
     foreground::{NoSignals, Signals, Told, reached},
+    source::{News, Source},
     toml_file::FileError,
 };
-use tokio::{
-    net::TcpListener,
-    time::{self, Instant},
-};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::{
-    config::Config,
-    identity::{Identity, NotInFleet},
-    node::{Node, Setup},
-    quic::{Certificate, FleetKeys, KEY_LEN},
-    tunnel::Socket,
-};
+use crate::{config::Config, identity::NotInFleet, node::Node};
+pub use begin::with_control;
+pub use loaded::Beginning;
 use loaded::{Loaded, certificate, lacks_keys};
+pub use membership::Membership;
 use restart::needs_restart;
-
-/// How often the fleet file is looked at.
-const POLL: Duration = Duration::from_millis(250);
 
 /// Why a node ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -86,10 +79,10 @@ impl ServiceError {
 ///
 /// # Errors
 /// One sentence naming the file and the key at fault.
-pub fn load(file: &Path) -> Result<(Config, FleetFile, Identity, Vec<Warning>), ServiceError> {
-    let Loaded { config, fleet_file, identity, mut warnings, .. } = Loaded::read(file)?;
+pub fn load(file: &Path) -> Result<(Config, Beginning, Vec<Warning>), ServiceError> {
+    let Loaded { config, beginning, mut warnings, .. } = Loaded::read(file)?;
     warnings.extend(lacks_keys(&config));
-    Ok((config, fleet_file, identity, warnings))
+    Ok((config, beginning, warnings))
 }
 
 /// Runs until SIGTERM or SIGINT, and then for `[admin] drain` longer, unless there is another.
@@ -97,12 +90,20 @@ pub fn load(file: &Path) -> Result<(Config, FleetFile, Identity, Vec<Warning>), 
 /// # Errors
 /// [`ServiceError`].
 pub async fn run(file: &Path) -> Result<(), ServiceError> {
-    let signals = Signals::new()?;
-    let Loaded { config, fleet_file, identity, certificate, warnings } = Loaded::read(file)?;
-    warn_about(file, lacks_keys(&config));
-    warn_about(fleet_file.path(), warnings);
-    let identity = Arc::new(identity);
-    let node = start(file, &config, identity.clone(), certificate).await?;
+    let mut signals = Signals::new()?;
+    let Loaded { config, beginning, certificate, warnings } = Loaded::read(file)?;
+    warn_about(&file.display().to_string(), lacks_keys(&config));
+    let (node, membership) = match beginning {
+        Beginning::File(begun) => {
+            let (fleet_file, identity) = *begun;
+            warn_about(&fleet_file.path().display().to_string(), warnings);
+            begin::with_file(file, &config, fleet_file, identity, certificate).await?
+        }
+        Beginning::Control(client) => tokio::select! {
+            begun = begin::with_control(file, &config, client, certificate) => begun?,
+            () = told_to_leave(&mut signals) => return Ok(()),
+        },
+    };
     info!(
         name = config.name,
         tunnel = ?config.tunnel.as_ref().map(|tunnel| tunnel.listen),
@@ -111,82 +112,37 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
         admin = %node.admin(),
         "serving"
     );
-    Service { file: file.to_owned(), config, fleet_file, identity, node }.serve(signals).await
+    Service { file: file.to_owned(), node, membership }.serve(signals).await
 }
 
-fn warn_about(file: &Path, warnings: impl IntoIterator<Item = Warning>) {
+async fn told_to_leave(signals: &mut Signals) {
+    while !matches!(signals.next().await, Told::Leave) {}
+}
+
+fn warn_about(from: &str, warnings: impl IntoIterator<Item = Warning>) {
     for warning in warnings {
-        warn!("{}: {warning}", file.display());
+        warn!("{from}: {warning}");
     }
-}
-
-async fn start(
-    file: &Path,
-    config: &Config,
-    identity: Arc<Identity>,
-    certificate: Option<Certificate>,
-) -> Result<Node, ServiceError> {
-    let unusable = |key, address| {
-        move |source| ServiceError::Address { file: file.to_owned(), key, address, source }
-    };
-    let mut sockets = Vec::new();
-    if let Some(tunnel) = &config.tunnel {
-        let socket = Socket::tunnel(tunnel.listen, tunnel.lbs.clone());
-        sockets.push(socket.map_err(unusable("tunnel.listen", tunnel.listen))?);
-    }
-    if let Some(udp) = &config.udp {
-        let socket = Socket::plain(udp.listen);
-        sockets.push(socket.map_err(unusable("udp.listen", udp.listen))?);
-    }
-    let (signalling, admin) = (config.signalling.listen, config.admin.listen);
-    let random = || {
-        let mut key = [0; KEY_LEN];
-        getrandom::fill(&mut key).expect("the system has random bytes");
-        key
-    };
-    Node::start(Setup {
-        identity,
-        sockets,
-        candidates: config.ice.candidates.clone(),
-        keys: FleetKeys {
-            reset: config.keys.reset.map_or_else(random, |key| key.0),
-            token: config.keys.token.map_or_else(random, |key| key.0),
-        },
-        certificate,
-        domain: config.webtransport.domain.clone(),
-        signalling: TcpListener::bind(signalling)
-            .await
-            .map_err(unusable("signalling.listen", signalling))?,
-        admin: TcpListener::bind(admin).await.map_err(unusable("admin.listen", admin))?,
-    })
-    .map_err(ServiceError::Certificate)
 }
 
 struct Service {
     file: PathBuf,
-    config: Config,
-    fleet_file: FleetFile,
-    identity: Arc<Identity>,
     node: Node,
+    membership: Membership,
 }
 
 impl Service {
     async fn serve(mut self, mut signals: Signals) -> Result<(), ServiceError> {
-        let mut poll = time::interval(POLL);
         let mut end = None;
         loop {
             tokio::select! {
-                _ = poll.tick() => {
-                    if let Some(changed) = self.fleet_file.poll() {
-                        self.apply(changed);
-                    }
-                }
+                () = self.membership.step() => {}
                 told = signals.next() => match told {
                     Told::Reload => self.reload(),
                     Told::Leave if end.is_some() => break,
                     Told::Leave => {
-                        self.node.leave();
-                        let drain = self.config.admin.drain;
+                        self.membership.leave();
+                        let drain = self.membership.config.admin.drain;
                         info!(?drain, "leaving");
                         end = Some(Instant::now() + drain);
                     }
@@ -201,38 +157,30 @@ impl Service {
         Ok(())
     }
 
-    /// A fleet that is wrong in any way changes nothing.
-    fn apply(&self, changed: Result<(Fleet, Vec<Warning>), FileError>) {
-        let (fleet, warnings) = match changed {
-            Ok(read) => read,
-            Err(problem) => return error!("{problem}; the fleet in use is kept"),
-        };
-        let file = self.fleet_file.path();
-        match self.identity.apply(fleet) {
-            Ok(()) => {
-                warn_about(file, warnings);
-                info!("{}: applied", file.display());
-            }
-            Err(problem) => error!("{}: {problem}; the fleet in use is kept", file.display()),
-        }
-    }
-
     /// SIGHUP: takes over what can change while running, and says what cannot.
     fn reload(&mut self) {
         let new = match Config::read(&self.file) {
             Ok(new) => new,
             Err(problem) => return error!("{problem}; the configuration in use is kept"),
         };
-        for key in needs_restart(&self.config, &new) {
+        let member = &mut self.membership;
+        for key in needs_restart(&member.config, &new) {
             warn!("{}: {key} has changed, which takes a restart", self.file.display());
         }
-        self.config.admin.drain = new.admin.drain;
-        if let (Some(tunnel), Some(new)) = (&mut self.config.tunnel, &new.tunnel) {
-            self.node.set_lbs(&new.lbs);
+        member.config.admin.drain = new.admin.drain;
+        if let (Some(tunnel), Some(new)) = (&mut member.config.tunnel, &new.tunnel) {
             tunnel.lbs.clone_from(&new.lbs);
+            match &member.source {
+                Source::File(..) => member.node.set_lbs(&new.lbs),
+                Source::Control(_, view) => {
+                    if let Some(view) = &*view.borrow() {
+                        member.heed(view);
+                    }
+                }
+            }
         }
         // Read even if they have the same names: that is how certificates are renewed.
-        if self.config.webtransport.certificate.is_some() {
+        if member.config.webtransport.certificate.is_some() {
             let shown = certificate(&new).and_then(|certificate| match certificate {
                 Some(certificate) => {
                     self.node.set_certificate(&certificate).map_err(ServiceError::Certificate)
@@ -244,15 +192,18 @@ impl Service {
                 Err(problem) => error!("{problem}; the certificate in use is kept"),
             }
         }
-        let changed = if new.fleet.path == self.config.fleet.path {
-            self.fleet_file.reread()
+        let (Source::File(fleet_file, _), Some(path)) = (&mut member.source, new.fleet.path) else {
+            return;
+        };
+        let changed = if Some(&path) == member.config.fleet.path.as_ref() {
+            fleet_file.reread()
         } else {
-            FleetFile::open(&new.fleet.path).map(|(fleet_file, fleet, warnings)| {
-                self.config.fleet.path = new.fleet.path;
-                self.fleet_file = fleet_file;
+            FleetFile::open(&path).map(|(other, fleet, warnings)| {
+                member.config.fleet.path = Some(path);
+                member.source = Source::file(other);
                 (fleet, warnings)
             })
         };
-        self.apply(changed);
+        member.apply(changed.map(News::of_file));
     }
 }

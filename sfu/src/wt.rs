@@ -30,9 +30,6 @@ use crate::{
 pub use echo::Echoed;
 pub use room::{PARTICIPANT_LEN, Rooms};
 
-/// Sessions on one node.
-const SESSIONS_MAX: usize = 10_000;
-
 /// Handshakes at a time, each of which costs some 44 KiB. Above that, clients are asked to prove
 /// their address first, and those that have done so find some places more: made-up addresses do not
 /// keep real ones out.
@@ -78,19 +75,15 @@ impl Handshakes {
 }
 
 impl Server {
-    /// A server without sessions.
+    /// A server without sessions, each of which takes one of `places`.
     #[must_use]
-    pub fn new(identity: Arc<Identity>, metrics: Arc<Metrics>) -> Self {
-        Self::with_places(identity, metrics, SESSIONS_MAX)
-    }
-
-    fn with_places(identity: Arc<Identity>, metrics: Arc<Metrics>, sessions: usize) -> Self {
+    pub fn new(identity: Arc<Identity>, metrics: Arc<Metrics>, places: Arc<Semaphore>) -> Self {
         Self {
             rooms: Rooms::new(metrics.clone()),
             identity,
             metrics,
             handshakes: Handshakes::new(HANDSHAKES_MAX, HANDSHAKES_VALIDATED_MAX),
-            places: Arc::new(Semaphore::new(sessions)),
+            places,
         }
     }
 

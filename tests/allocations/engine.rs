@@ -12,14 +12,17 @@ use lb::{
 use wire::FiveTuple;
 
 use rows::Row;
-use script::{A, Answer, HASHED, OPEN, VERIFIED, World, client, sends, to, vip};
+use script::{A, Answer, FOREIGN, HASHED, OPEN, VERIFIED, World, client, sends, to, vip};
+use script::{A, Answer, HASHED, OPEN, VERIFIED, World, a_answers, client, sends, to, vip};
 
 /// Clients that go through each row, one after another: more than the tables of its engine hold.
 const CLIENTS: u32 = 100;
 const SMALL: usize = 64;
 
 fn all_rows() -> Vec<Row> {
-    [rows::ice(), rows::quic(), rows::first_flights(), rows::from_nodes()].concat()
+    // By nat first, since the wait of one of its rows outlasts what others leave behind.
+    let of_clients = [rows::by_nat(), rows::ice(), rows::quic(), rows::first_flights()].concat();
+    [of_clients, rows::from_nodes()].concat()
 }
 
 #[test]
@@ -46,7 +49,13 @@ fn all_rows_in_one_engine_allocate_nothing_from_the_first_datagram_on() {
     for (number, (row, steps)) in (0..).zip(all_rows()) {
         assert_eq!(world.play(&client(number), &steps), Ok(0), "{row}");
     }
-    for table in [TableLabel::Flows, TableLabel::Choices, TableLabel::Hints] {
+    for table in [
+        TableLabel::Flows,
+        TableLabel::Choices,
+        TableLabel::Hints,
+        TableLabel::Learned,
+        TableLabel::Nat,
+    ] {
         assert!(world.engine.counters().entries(table).value() > 0, "{table:?} took no part");
     }
 }
@@ -65,12 +74,14 @@ fn entries_that_make_room_for_others_take_no_allocation() {
     let verified = stun::check(&format!("{ufrag}:c"), &VERIFIED.password(&ufrag), [1; 12]);
     let open = stun::check(&format!("{}:c", OPEN.ufrag(&A, 2)), "any", [1; 12]);
     let own = Connection::v1(&OPEN.cid(&A, 7), b"s").hello(&kit::Hello::named("x").bytes());
+    let foreign = quic::short(&OPEN.cid(&FOREIGN, 8), b"payload");
     let unknown = Connection::v1(b"original", b"").of_version(0x1a2a_3a4a, b"payload");
     for (table, step) in [
         (TableLabel::Flows, sends(&verified, to(A, Route::Ufrag))),
         (TableLabel::Checks, sends(&open, to(A, Route::Ufrag))),
         (TableLabel::Hints, sends(&own, to(A, Route::Cid))),
         (TableLabel::Choices, sends(&unknown, HASHED)),
+        (TableLabel::Nat, sends(&foreign, to(FOREIGN, Route::Cid))),
     ] {
         let clients = u32::try_from(2 * SMALL).expect("small");
         assert_eq!(evictions(table, clients, &step), (Ok(0), SMALL as u64), "{table:?}");
@@ -100,6 +111,23 @@ fn held_hellos_that_make_room_for_others_take_no_allocation() {
         let port = 1_024 + u16::try_from(number).expect("small");
         FiveTuple::new(SocketAddr::from(([10, 9, 9, 9], port)), vip())
     });
+}
+
+#[test]
+fn learned_ids_that_make_room_for_others_take_no_allocation() {
+    let mut world = World::new(SMALL);
+    let clients = u32::try_from(2 * SMALL).expect("small");
+    for number in 0..clients {
+        // Of every length in turn, under one that no configuration has.
+        let mut id = [0xe0; 20];
+        id[..4].copy_from_slice(&(0xe000_0000 | number).to_be_bytes());
+        let id = &id[..4 + number as usize % 17];
+        let answer = a_answers(&Connection::v1(b"", id).handshake(b"payload"));
+        assert_eq!(world.play(&client(number), &[answer]), Ok(0), "ID {number}");
+    }
+    let counters = world.engine.counters();
+    assert_eq!(counters.evictions(TableLabel::Learned).value(), SMALL as u64);
+    assert_eq!(counters.entries(TableLabel::Learned).value(), SMALL as u64);
 }
 
 #[test]

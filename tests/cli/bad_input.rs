@@ -133,6 +133,9 @@ fn an_lb_configuration_with_a_mistake_is_refused_by_check_and_lb_alike() {
             ("workers = 1", "workers = 100_000", "io.workers: must be at most 1024"),
             ("[quic]", "[tunnel]\nlbs = []\n[quic]", "tunnel: unknown field `tunnel`"),
             ("flows = 1_000", "flows = -1", "limits.flows: invalid value"),
+            ("flows = 1_000", "nat_ports = 0", "limits.nat_ports: must be 1 to 65536"),
+            ("flows = 1_000", "nat_ports = 65537", "limits.nat_ports: must be 1 to 65536"),
+            ("flows = 1_000", "nat_mappings = 0", "limits.nat_mappings: must be 1 to 100000000"),
             ("flow_idle = \"60s\"", "flow_idle = \"10ms\"", "limits.flow_idle: must be between"),
             (
                 "tunnel = \"127.0.0.1:0\"",
@@ -250,18 +253,6 @@ fn a_control_without_a_token_is_for_loopback_only() {
             let says = format!("control.toml: http: listens on {address}, which is not a loopback");
             assert!(error.contains(&says), "{error}");
         }
-    }
-}
-
-#[test]
-fn a_fleet_that_asks_for_what_there_is_not_is_refused() {
-    let folder = Folder::new();
-    let lb = folder.write("lb.toml", LB);
-    folder.write("fleet.toml", &format!("{FLEET}forward = \"nat\"\n"));
-    for command in ["check", "lb"] {
-        let (code, error) = fails(&[command, "--config", &lb]);
-        assert_eq!(code, 2);
-        assert!(error.contains("fleet.toml: node sfu-a has forward = \"nat\""), "{error}");
     }
 }
 

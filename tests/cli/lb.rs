@@ -1,5 +1,7 @@
 //! `onevip lb` with a hand-written fleet and two nodes that speak only the tunnel header.
 
+mod down;
+mod learned;
 mod nat;
 mod operation;
 mod probes;

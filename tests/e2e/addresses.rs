@@ -30,9 +30,13 @@ fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-/// An LB with these listeners and two nodes, an IPv4 one and an IPv6 one, that are plain sockets.
+/// Server ID of a node that is down.
+const DOWN: [u8; 4] = [0, 0, 0, 9];
+
+/// An LB with these listeners and two nodes, an IPv4 one and an IPv6 one, that are plain sockets;
+/// and one that is down.
 async fn lb(listeners: &[&str]) -> (LoadBalancer, [UdpSocket; 2], kit::Routing) {
-    let routing = kit::Routing::plain(0);
+    let routing = kit::Routing::plain(0).verified();
     let v4 = UdpSocket::bind("127.0.0.1:0").await.expect("a port is free");
     let v6 = UdpSocket::bind("[::1]:0").await.expect("a port is free");
     let mut fleet = kit::FleetText::new(&[routing]);
@@ -41,6 +45,8 @@ async fn lb(listeners: &[&str]) -> (LoadBalancer, [UdpSocket; 2], kit::Routing) 
             kit::Node::new(&format!("v{}", server_id[3]), socket.local_addr().expect("bound"));
         fleet = fleet.node(node.server_id(&server_id));
     }
+    let down = kit::Node::new("down", address("127.0.0.1:9")).server_id(&DOWN);
+    fleet = fleet.node(down.state("down"));
     let fleet = control::fleet::Fleet::parse("fleet.toml".as_ref(), &fleet.to_string());
     let mut config = Config::listening_on(address(listeners[0]));
     config.listen.udp = listeners.iter().map(|text| address(text)).collect();
@@ -85,6 +91,13 @@ async fn behind_a_wildcard_clients_are_answered_from_the_address_they_sent_to() 
             assert_eq!(datagram, b"to the client");
             assert_eq!(from, vip, "the answer comes from where the client sent to");
         }
+        // The LB's own answers too.
+        let ufrag = routing.ufrag(&DOWN, number);
+        let check = kit::stun::check(&format!("{ufrag}:c"), &routing.password(&ufrag), [1; 12]);
+        client.send_to(&check, vip).await.expect("sent");
+        let (datagram, from) = receive(&client).await;
+        assert!(wire::stun::is_stun(&datagram));
+        assert_eq!(from, vip, "the LB answers from where the client sent to");
     }
 }
 

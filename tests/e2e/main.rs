@@ -1,6 +1,7 @@
 //! End to end: real clients, real LBs, real nodes, in one process and on loopback.
 
 mod addresses;
+mod foreign;
 mod hello;
 mod lbs;
 mod moves;
@@ -9,3 +10,4 @@ mod nodes;
 mod rooms;
 mod support;
 mod trust;
+mod whip;

@@ -23,7 +23,7 @@ async fn draining_keeps_sessions_and_takes_none_but_by_name() {
     let webtransport = mirrored(&system, 0, 7).await;
     let signalling = system.node(0).expect("runs").signalling();
     let mut offer = webtransport_offer(signalling, "r").await.expect("the node answers");
-    system.set_state(0, State::Draining).expect("a valid fleet");
+    system.set_state(0, State::Draining).await.expect("all follow");
     let drained = Instant::now();
     assert!(both_ways(&webrtc, drained).await);
     webrtc[0].new_socket().await.expect("a port is free");
@@ -71,7 +71,7 @@ async fn the_client_of_a_node_that_is_down_learns_by_stateless_reset() {
     let connection = connection.expect("connects");
     system.kill_node(1);
     let declared = Instant::now();
-    system.set_state(1, State::Down).expect("a valid fleet");
+    system.set_state(1, State::Down).await.expect("all follow");
     // It must speak to be answered: its keep-alive does, once a second.
     let reason = timeout(PATIENCE, connection.closed()).await.expect("the client learns of it");
     assert_eq!(reason, quinn::ConnectionError::Reset);
@@ -133,10 +133,10 @@ async fn a_node_resets_what_names_itself_or_a_node_that_is_down_and_never_a_live
     let misrouted = || system.node(1).expect("runs").metrics().misrouted_count(Kind::Quic);
     assert_eq!(misrouted(), 1, "and it is counted that it came here");
 
-    system.set_state(0, State::Down).expect("a valid fleet");
+    system.set_state(0, State::Down).await.expect("all follow");
     let answer = fake.ask(b, &packet(&of_a)).await;
     assert!(is_reset(&answer, sent), "the connection of a node that is down: {answer:?}");
-    system.set_state(0, State::Serving).expect("a valid fleet");
+    system.set_state(0, State::Serving).await.expect("all follow");
     assert_eq!(fake.ask(b, &packet(&of_a)).await, None, "it is live again");
 }
 

@@ -8,11 +8,13 @@
 //!                 type   length   value, padded to 4 bytes with anything
 //! ```
 
+mod error_response;
 mod integrity;
 mod username;
 
 use core::net::{IpAddr, SocketAddr};
 
+pub use error_response::{BINDING_ERROR_LEN, ErrorCode, binding_error};
 pub use username::{IceUsername, UFRAG_MAX, UFRAG_MIN, is_ice_char};
 
 use crate::{Malformed, reader::Reader};
@@ -30,6 +32,7 @@ mod attribute {
     pub(super) const USERNAME: u16 = 0x0006;
     pub(super) const MESSAGE_INTEGRITY: u16 = 0x0008;
     pub(super) const MESSAGE_INTEGRITY_SHA256: u16 = 0x001c;
+    pub(super) const ERROR_CODE: u16 = 0x0009;
     pub(super) const XOR_MAPPED_ADDRESS: u16 = 0x0020;
     pub(super) const USE_CANDIDATE: u16 = 0x0025;
     pub(super) const FINGERPRINT: u16 = 0x8028;

@@ -28,6 +28,9 @@ pub(super) struct Node(pub(super) NodeId);
 /// A room's name, from the path; it is checked where it is used.
 pub(super) struct Room(pub(super) String);
 
+/// Any other name, from the path; it is checked where it is used.
+pub(super) struct Name(pub(super) String);
+
 /// A body of JSON.
 pub(super) struct Body<T>(pub(super) T);
 
@@ -58,6 +61,16 @@ impl Paging {
                 "after must be a name, which {name:?} is not: 1 to {NAME_MAX} characters of \
                  A-Z a-z 0-9 . _ -"
             ))),
+            after => Ok(after),
+        }
+    }
+
+    /// Behind which key, where keys are no names.
+    pub(super) fn after_key(&self) -> Result<Option<&str>, Problem> {
+        match self.after.as_deref() {
+            Some(key) if key.len() > 768 || key.contains(char::is_control) => {
+                Err(Problem::bad_request("after must be what next was in the page before"))
+            }
             after => Ok(after),
         }
     }
@@ -97,6 +110,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Node {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Room {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        name(parts, state).await.map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {

@@ -15,8 +15,6 @@
 use std::time::Duration;
 
 use axum::{Json, extract::State, http::StatusCode};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::{
     Api,
@@ -25,8 +23,9 @@ use super::{
     problem::Problem,
 };
 use crate::{
+    api::{Heartbeat, Load, Own, Registration},
     fleet::{self, NodeId},
-    records::{self, Alive, Description, Member, Stats},
+    records::{self, Alive, Member, Stats},
     registry::Wish,
     store::{Condition, Entry, LeaseId, Outcome, Store, StoreError, Txn},
 };
@@ -39,83 +38,6 @@ const PREFIXES_MAX: usize = 64;
 
 /// Longest address of a node's signalling, in bytes.
 const URL_MAX: usize = 1024;
-
-/// A node's call.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Heartbeat {
-    /// Tells this process from others that have had the node's name: random, made up at its start.
-    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "5f0c2b1e")]
-    instance: String,
-    /// The registration that the last answer was of; not said in a process's first call.
-    epoch: Option<u64>,
-    /// `any`: the one it has, or a free one. `none`: it issues no IDs. Else this one, in hex.
-    #[serde(default = "any")]
-    #[schema(
-        default = "any",
-        example = "0000000a",
-        pattern = "^(any|none|([0-9A-Fa-f]{2}){1,15})$"
-    )]
-    server_id: String,
-    /// What it wants to be itself.
-    #[serde(default)]
-    state: Own,
-    /// How busy it is.
-    load: Option<Load>,
-    /// What it says of itself.
-    node: Description,
-}
-
-fn any() -> String {
-    "any".to_owned()
-}
-
-/// What a node may want to be.
-#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum Own {
-    /// It takes new sessions.
-    #[default]
-    Serving,
-    /// It takes none, and keeps those it has.
-    Draining,
-}
-
-/// How busy a node is.
-#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Load {
-    /// Sessions now.
-    #[serde(default)]
-    #[schema(maximum = 4294967295_i64)]
-    sessions: u32,
-    /// Sessions it takes at most; 0: it does not say.
-    #[serde(default)]
-    #[schema(maximum = 4294967295_i64)]
-    sessions_max: u32,
-    /// The busiest of its processors, 0 to 100.
-    #[serde(default)]
-    #[schema(maximum = 100)]
-    busy_percent: u8,
-}
-
-/// What a node is told.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Registration {
-    /// Its name.
-    #[schema(value_type = String)]
-    id: NodeId,
-    /// Its registration's number, to be said in the next call.
-    epoch: u64,
-    /// Its server ID in hex; absent for a node that issues no IDs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server_id: Option<String>,
-    /// It is taken for gone if it does not call again within this time, in milliseconds; a third of it
-    /// is a good interval.
-    ttl_ms: u64,
-    /// What an operator wants it to be.
-    wanted: fleet::State,
-}
 
 /// Lets a node in, or keeps it in.
 #[utoipa::path(

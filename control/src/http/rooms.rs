@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Whose rooms these are: there is one tenant so far.
-const TENANT: &str = "default";
+pub(super) const TENANT: &str = "default";
 
 /// What a room that is not placed yet asks for.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -34,6 +34,15 @@ pub(super) struct Wanted {
     /// Nodes of this region before all others.
     #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f]{0,64}$", example = "eu")]
     region: String,
+}
+
+impl Wanted {
+    /// What it asks placement for.
+    pub(super) fn read(self) -> Result<placement::Wanted, Problem> {
+        extract::label("pool", &self.pool)?;
+        extract::label("region", &self.region)?;
+        Ok(placement::Wanted { pool: self.pool, region: self.region })
+    }
 }
 
 /// Where a room is.
@@ -94,10 +103,7 @@ pub(super) async fn place(
     Room(room): Room,
     OptionalBody(wanted): OptionalBody<Wanted>,
 ) -> Result<Response, Problem> {
-    extract::label("pool", &wanted.pool)?;
-    extract::label("region", &wanted.region)?;
-    let wanted = placement::Wanted { pool: wanted.pool, region: wanted.region };
-    let placed = api.rooms.place(TENANT, &room, &wanted).await?;
+    let placed = api.rooms.place(TENANT, &room, &wanted.read()?).await?;
     let location = format!("/v1/rooms/{room}");
     let view = Json(RoomView::new(room, placed.room));
     Ok(match placed.fresh {

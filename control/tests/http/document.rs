@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::world::{LONG, World};
 
 /// What is routed, and so what must be described.
-const ROUTES: [(&str, &str); 14] = [
+const ROUTES: [(&str, &str); 31] = [
     ("get", "/v1/nodes"),
     ("get", "/v1/nodes/{id}"),
     ("put", "/v1/nodes/{id}"),
@@ -18,6 +18,23 @@ const ROUTES: [(&str, &str); 14] = [
     ("get", "/v1/rooms/{room}"),
     ("post", "/v1/rooms/{room}"),
     ("delete", "/v1/rooms/{room}"),
+    ("post", "/v1/rooms/{room}/join"),
+    ("get", "/v1/fleet"),
+    ("get", "/v1/lbs"),
+    ("put", "/v1/lbs/{id}"),
+    ("delete", "/v1/lbs/{id}"),
+    ("get", "/v1/vips"),
+    ("put", "/v1/vips/{name}"),
+    ("delete", "/v1/vips/{name}"),
+    ("get", "/v1/sessions"),
+    ("post", "/v1/sessions"),
+    ("delete", "/v1/sessions/{ufrag}"),
+    ("post", "/whip/{room}"),
+    ("options", "/whip/{room}"),
+    ("post", "/whep/{room}"),
+    ("options", "/whep/{room}"),
+    ("patch", "/sessions/{node}/{id}"),
+    ("delete", "/sessions/{node}/{id}"),
     ("get", "/healthz"),
     ("get", "/readyz"),
     ("get", "/metrics"),
@@ -69,9 +86,19 @@ fn the_document_tells_how_calls_are_refused_and_which_need_the_token() {
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("operations") {
             let reads = method == "get";
-            assert_eq!(operation["security"].is_null(), reads, "{method} {path}");
+            // The fleet has keys in it; a session's URL is its own key.
+            let is_open = match path.as_str() {
+                "/v1/fleet" => false,
+                "/sessions/{node}/{id}" => true,
+                _ => reads || method == "options",
+            };
+            assert_eq!(operation["security"].is_null(), is_open, "{method} {path}");
             if path.starts_with("/v1/") {
-                let expected = if reads { set(&["400", "404", "503"]) } else { changing.clone() };
+                let expected = match path.as_str() {
+                    "/v1/fleet" => set(&["400", "401", "403", "404", "503"]),
+                    _ if reads => set(&["400", "404", "503"]),
+                    _ => changing.clone(),
+                };
                 assert_eq!(problems(operation), expected, "{method} {path}");
             }
         }

@@ -59,7 +59,7 @@ fn a_new_token_counts_at_once_and_the_former_no_more() {
     let world = World::new(LONG);
     world.node(1);
     let other = "another-token-of-some-length".to_owned();
-    world.api.set_token(Some(other.clone().try_into().expect("a token")));
+    world.api.set_tokens(Some(other.clone().try_into().expect("a token")));
     world.post("/v1/rooms/lobby").is_refused(401, "unauthorized");
     let bearer = format!("Bearer {other}");
     let headers = [("authorization", bearer.as_str())];

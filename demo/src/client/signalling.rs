@@ -1,7 +1,7 @@
 use std::{io, net::SocketAddr};
 
 use tokio::task;
-use ureq::http::Method;
+use ureq::http::{Method, Request, request::Builder};
 
 /// Why a client could not do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -34,20 +34,43 @@ pub(super) struct Answer {
     pub(super) location: Option<String>,
 }
 
-/// Asks a node; anything but success is an error that says what the node said.
+/// Asks a node, or control for it; anything but success is an error that says what the node said.
 pub(super) async fn ask(
     node: SocketAddr,
+    token: Option<&str>,
     method: Method,
     path: String,
     body: String,
 ) -> Result<Answer, ClientError> {
+    let mut request = Request::builder().header("content-type", "application/sdp");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    send(node, method, path, request, body).await
+}
+
+/// Restarts ICE by a fragment of SDP (RFC 9725, section 4.3.3).
+pub(super) async fn ask_by_fragment(
+    node: SocketAddr,
+    path: String,
+    fragment: String,
+) -> Result<Answer, ClientError> {
+    let request = Request::builder()
+        .header("content-type", "application/trickle-ice-sdpfrag")
+        .header("if-match", "\"*\"");
+    send(node, Method::PATCH, path, request, fragment).await
+}
+
+async fn send(
+    node: SocketAddr,
+    method: Method,
+    path: String,
+    request: Builder,
+    body: String,
+) -> Result<Answer, ClientError> {
+    let request = request.method(method).uri(format!("http://{node}{path}")).body(body);
     let blocking = move || -> Result<Answer, String> {
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("http://{node}{path}"))
-            .header("content-type", "application/sdp")
-            .body(body)
-            .map_err(|error| error.to_string())?;
+        let request = request.map_err(|error| error.to_string())?;
         let agent: ureq::Agent =
             ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut response = agent.run(request).map_err(|error| error.to_string())?;
@@ -76,6 +99,18 @@ pub struct WebTransportOffer {
     pub certificate_sha256: [u8; 32],
 }
 
+impl WebTransportOffer {
+    /// What a node says, or control for it.
+    pub(crate) fn read(answer: &serde_json::Value) -> Option<Self> {
+        let url = url::Url::parse(answer["url"].as_str()?).ok()?;
+        let sha256 = answer["certificate_sha256"].as_str()?;
+        Some(Self {
+            host: url.host_str()?.to_owned(),
+            certificate_sha256: control::hex::decode_key(sha256).ok()?,
+        })
+    }
+}
+
 /// Asks a node for a way in.
 ///
 /// # Errors
@@ -85,16 +120,8 @@ pub async fn webtransport_offer(
     room: &str,
 ) -> Result<WebTransportOffer, ClientError> {
     let path = format!("/rooms/{room}/webtransport");
-    let answer = ask(node, Method::POST, path, String::new()).await?;
-    let read = || -> Option<WebTransportOffer> {
-        let answer: serde_json::Value = serde_json::from_str(&answer.body).ok()?;
-        let url = url::Url::parse(answer["url"].as_str()?).ok()?;
-        Some(WebTransportOffer {
-            host: url.host_str()?.to_owned(),
-            certificate_sha256: control::hex::decode_key(answer["certificate_sha256"].as_str()?)
-                .ok()?,
-        })
-    };
+    let answer = ask(node, None, Method::POST, path, String::new()).await?;
+    let read = || WebTransportOffer::read(&serde_json::from_str(&answer.body).ok()?);
     let problem = || format!("{:?} is not what was asked for", answer.body);
     read().ok_or_else(|| ClientError::Signalling { node, problem: problem() })
 }

@@ -3,6 +3,7 @@
 mod agent;
 mod media;
 mod sockets;
+mod whip;
 
 use std::{
     io,
@@ -30,6 +31,8 @@ pub use media::{AUDIO, VIDEO};
 pub struct WebRtcOptions {
     /// Its number, in all media it sends.
     pub number: u32,
+    /// Whether it sends nothing, and is a player only.
+    pub silent: bool,
     /// Whether it sends video too.
     pub video: bool,
     /// Bytes of a video payload.
@@ -44,7 +47,7 @@ impl WebRtcOptions {
     /// A client that sends audio and video, and receives those of one other.
     #[must_use]
     pub const fn new(number: u32) -> Self {
-        Self { number, video: true, video_len: VIDEO_LEN, slots: 1, mirror: false }
+        Self { number, silent: false, video: true, video_len: VIDEO_LEN, slots: 1, mirror: false }
     }
 }
 
@@ -55,6 +58,8 @@ pub struct WebRtcClient {
     node: SocketAddr,
     location: String,
     credentials: (String, String),
+    /// The last answer.
+    answer: Mutex<String>,
     own_ufrag: String,
     local: Arc<Mutex<SocketAddr>>,
     commands: mpsc::UnboundedSender<Command>,
@@ -83,12 +88,21 @@ impl WebRtcClient {
         room: &str,
         options: WebRtcOptions,
     ) -> Result<Self, ClientError> {
+        let path = format!("/rooms/{room}/sessions?mirror={}", options.mirror);
+        Self::begin((node, None), vip, path, options).await
+    }
+
+    async fn begin(
+        (node, token): (SocketAddr, Option<&str>),
+        vip: SocketAddr,
+        path: String,
+        options: WebRtcOptions,
+    ) -> Result<Self, ClientError> {
         let log = Arc::new(Log::default());
         let mut agent = Agent::new(vip, options.clone(), log.clone())?;
         let (offer, pending) = agent.first_offer()?;
         let (own_ufrag, _) = credentials(&offer);
-        let path = format!("/rooms/{room}/sessions?mirror={}", options.mirror);
-        let answer = ask(node, Method::POST, path, offer).await?;
+        let answer = ask(node, token, Method::POST, path, offer).await?;
         let location = answer.location.ok_or(ClientError::Ended)?;
         agent.accept(pending, &answer.body).map_err(ClientError::WebRtc)?;
         let local = agent.sockets.local();
@@ -100,6 +114,7 @@ impl WebRtcClient {
             node,
             location,
             credentials: credentials(&answer.body),
+            answer: Mutex::new(answer.body),
             own_ufrag,
             local,
             commands,
@@ -194,15 +209,16 @@ impl WebRtcClient {
     /// # Errors
     /// [`ClientError::Signalling`].
     pub async fn leave(&self) -> Result<(), ClientError> {
-        ask(self.node, Method::DELETE, self.location.clone(), String::new()).await.map(drop)
+        ask(self.node, None, Method::DELETE, self.location.clone(), String::new()).await.map(drop)
     }
 
     async fn offer(&self, restart: bool, more_slots: usize) -> Result<String, ClientError> {
         let offer = self.tell(|reply| Command::Offer { restart, more_slots, reply }).await?;
         let offer = offer.map_err(ClientError::WebRtc)?;
-        let answer = ask(self.node, Method::PATCH, self.location.clone(), offer).await?.body;
+        let answer = ask(self.node, None, Method::PATCH, self.location.clone(), offer).await?.body;
         let taken = self.tell(|reply| Command::Answer(answer.clone(), reply)).await?;
         taken.map_err(ClientError::WebRtc)?;
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&answer);
         Ok(answer)
     }
 

@@ -54,13 +54,13 @@ impl fmt::Display for Report {
                 gap(kind.gaps.iter().filter(|gap| is_one(gap)).filter_map(part))
             };
             row(f, &format!("gap after {name}, ms, p50 / p99"), &|_| String::new())?;
-            row(f, "  client to node", &|kind| of(kind, |gap| Some(gap.up)))?;
-            row(f, "  node to client", &|kind| of(kind, |gap| Some(gap.down)))?;
+            row(f, "  client to node", &|kind| of(kind, |gap| gap.up))?;
+            row(f, "  node to client", &|kind| of(kind, |gap| gap.down))?;
             row(f, "  of which: until the client's next STUN check", &|kind| {
                 of(kind, |gap| gap.check)
             })?;
             row(f, "  of which: ours, the network's and the media's pace", &|kind| {
-                of(kind, |gap| Some(gap.up.max(gap.down).saturating_sub(gap.check?)))
+                of(kind, |gap| Some(gap.longest()?.saturating_sub(gap.check?)))
             })?;
         }
         row(f, "sent once, later than 100 ms after recovery", &|kind| {

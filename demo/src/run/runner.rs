@@ -12,10 +12,10 @@ use super::{
     progress::{Kind, Progress},
 };
 use crate::{
-    client::{ClientError, Log},
+    client::Log,
     measure::{Calm, Gap, Losses, SETTLING},
     moves::Change,
-    system::{System, node_name},
+    system::System,
 };
 
 /// What is on its way at the end still arrives within this.
@@ -65,21 +65,19 @@ pub(super) struct Outcome {
 /// Where some clients are at home, and until when they move about.
 pub(super) struct Runner {
     pub(super) index: usize,
-    pub(super) node: usize,
     pub(super) deadline: Instant,
     pub(super) system: Arc<System>,
     pub(super) progress: Arc<Progress>,
 }
 
 impl Runner {
-    /// Where their node's signalling is.
-    pub(super) fn signalling(&self) -> Result<std::net::SocketAddr, DemoError> {
-        let node = self.system.node(self.node).ok_or(ClientError::Ended)?;
-        Ok(node.signalling())
-    }
-
     /// Lets clients move about until the deadline, and until each has moved once.
-    pub(super) async fn walk<W: Walkers>(&self, walkers: W) -> Result<Outcome, DemoError> {
+    /// `node` is where they are at home.
+    pub(super) async fn walk<W: Walkers>(
+        &self,
+        walkers: W,
+        node: &str,
+    ) -> Result<Outcome, DemoError> {
         let mut outcome =
             Outcome { sessions: W::SESSIONS, changes: vec![0; W::SESSIONS], ..Outcome::default() };
         if !walkers.connected().await {
@@ -111,9 +109,8 @@ impl Runner {
         time::sleep(LAST_ARRIVALS).await;
 
         (outcome.sent_once, outcome.repaired) = walkers.losses(&calm);
-        let name = node_name(self.node);
         for log in walkers.logs() {
-            outcome.wrong_node += wrong_node(log, &name);
+            outcome.wrong_node += wrong_node(log, node);
             outcome.lost += usize::from(log.read().ended.is_some());
         }
         Ok(outcome)

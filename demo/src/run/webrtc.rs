@@ -6,35 +6,30 @@ use super::{
     runner::{Outcome, Runner, Walkers, hears},
 };
 use crate::{
-    client::{AUDIO, Log, VIDEO, WebRtcClient, WebRtcOptions},
+    client::{AUDIO, Log, VIDEO, WebRtcClient},
     measure::{Calm, Gap, Losses},
     moves::Change,
     switch::Switch,
 };
 
-/// Two clients in a room, who send each other audio and video. They move in turn.
+/// A client that publishes in a room by WHIP, and one that plays it by WHEP. They move in turn.
 struct Pair<'a> {
-    clients: [WebRtcClient; 2],
+    publisher: WebRtcClient,
+    player: WebRtcClient,
     switch: &'a Switch,
 }
 
 impl Runner {
     pub(super) async fn webrtc_pair(self) -> Result<Outcome, DemoError> {
         let room = format!("demo-{}", self.index);
-        let node = self.signalling()?;
+        let joined = self.system.join(&room).await?;
+        let control = (self.system.control(), Some(joined.token.as_str()));
         let vip = self.system.vip();
         let number = |half: usize| u32::try_from(1 + 2 * self.index + half).unwrap_or(u32::MAX);
-        let first = WebRtcClient::join(node, vip, &room, WebRtcOptions::new(number(0))).await?;
-        let second = WebRtcClient::join(node, vip, &room, WebRtcOptions::new(number(1))).await?;
-        self.walk(Pair { clients: [first, second], switch: self.system.switch() }).await
-    }
-}
-
-impl Pair<'_> {
-    /// Each client, and who hears it.
-    fn both_ways(&self) -> [(&WebRtcClient, &WebRtcClient); 2] {
-        let [first, second] = &self.clients;
-        [(first, second), (second, first)]
+        let publisher = WebRtcClient::publish(control, vip, &room, number(0)).await?;
+        let player = WebRtcClient::play(control, vip, &room, number(1), 1).await?;
+        let switch = self.system.switch();
+        self.walk(Pair { publisher, player, switch }, &joined.node).await
     }
 }
 
@@ -48,14 +43,9 @@ impl Walkers for Pair<'_> {
     const SESSIONS: usize = 2;
 
     async fn connected(&self) -> bool {
-        for (client, peer) in self.both_ways() {
-            if !client.log().wait_connected(PATIENCE).await
-                || !hears(client.log(), peer.number()).await
-            {
-                return false;
-            }
-        }
-        true
+        self.publisher.log().wait_connected(PATIENCE).await
+            && self.player.log().wait_connected(PATIENCE).await
+            && hears(self.player.log(), self.publisher.number()).await
     }
 
     /// First, second, first, second, and then the other way round: each has every sort of change in
@@ -65,37 +55,31 @@ impl Walkers for Pair<'_> {
     }
 
     async fn change(&self, mover: usize, change: Change) -> Result<Option<Gap>, DemoError> {
-        let (mover, peer) = self.both_ways()[mover];
+        let publishes = mover == 0;
+        let mover = if publishes { &self.publisher } else { &self.player };
         let (moved, since) = change.of(mover, self.switch).await?;
-        let (up, down) = tokio::join!(
-            peer.log().wait_media(PATIENCE, mover.number(), since),
-            mover.log().wait_media(PATIENCE, peer.number(), since),
-        );
-        let (Some(up), Some(down)) = (up, down) else {
-            return Ok(None);
-        };
+        let heard = self.player.log().wait_media(PATIENCE, self.publisher.number(), since).await;
+        let Some(heard) = heard else { return Ok(None) };
         let check = mover.log().read().checks.iter().find(|check| **check >= since).copied();
+        let gap = heard.at - since;
         Ok(Some(Gap {
             change,
             ip_changed: moved.ip_changed(),
             lb_changed: moved.lb_changed(),
-            up: up.at - since,
-            down: down.at - since,
+            up: publishes.then_some(gap),
+            down: (!publishes).then_some(gap),
             check: check.map(|check| check - since),
         }))
     }
 
     fn logs(&self) -> Vec<&Log> {
-        self.clients.iter().map(|client| &**client.log()).collect()
+        vec![self.publisher.log(), self.player.log()]
     }
 
     fn losses(&self, calm: &[Calm]) -> (Losses, Losses) {
-        let mut sum = (Losses::default(), Losses::default());
-        for (sender, receiver) in self.both_ways() {
-            let (sent, received) = (sender.log().read(), receiver.log().read());
-            let of = |stream| Losses::between(&sent, (sender.number(), stream), &received, calm);
-            sum = (sum.0.and(of(AUDIO)), sum.1.and(of(VIDEO)));
-        }
-        sum
+        let (sent, received) = (self.publisher.log().read(), self.player.log().read());
+        let number = self.publisher.number();
+        let of = |stream| Losses::between(&sent, (number, stream), &received, calm);
+        (of(AUDIO), of(VIDEO))
     }
 }

@@ -6,7 +6,7 @@ use super::{
     runner::{Outcome, Runner, Walkers, hears},
 };
 use crate::{
-    client::{Log, WebTransportClient, WebTransportOptions, webtransport_offer},
+    client::{Log, WebTransportClient, WebTransportOptions},
     measure::{Calm, Gap, Losses},
     moves::Change,
     switch::Switch,
@@ -21,11 +21,12 @@ struct Mirrored<'a> {
 impl Runner {
     pub(super) async fn webtransport(self) -> Result<Outcome, DemoError> {
         let number = u32::try_from(1_000 + self.index).unwrap_or(u32::MAX);
-        let offer = webtransport_offer(self.signalling()?, "demo").await?;
+        let joined = self.system.join(&format!("demo-wt-{}", self.index)).await?;
         // Half of the hellos take two datagrams, as browsers' do.
         let options = WebTransportOptions { number, post_quantum: self.index.is_multiple_of(2) };
-        let client = WebTransportClient::connect(self.system.vip(), &offer, options).await?;
-        self.walk(Mirrored { client, switch: self.system.switch() }).await
+        let client = WebTransportClient::connect(self.system.vip(), &joined.webtransport, options);
+        let client = client.await?;
+        self.walk(Mirrored { client, switch: self.system.switch() }, &joined.node).await
     }
 }
 
@@ -51,8 +52,8 @@ impl Walkers for Mirrored<'_> {
             change,
             ip_changed: moved.ip_changed(),
             lb_changed: moved.lb_changed(),
-            up: echo.at_node.unwrap_or(echo.at).saturating_duration_since(since),
-            down: echo.at - since,
+            up: Some(echo.at_node.unwrap_or(echo.at).saturating_duration_since(since)),
+            down: Some(echo.at - since),
             check: None,
         }))
     }

@@ -1,50 +1,130 @@
-use std::{fmt::Write, net::SocketAddr, path::Path};
+//! The system's control: its API on loopback, and its store in memory.
 
-use control::{
-    fleet::{Fleet, State},
-    hex,
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
-use super::SystemError;
+use control::{
+    client::Client,
+    fleet::{NodeId, State},
+    hex,
+    http::{Api, Token, Tokens},
+    records::{self, NodeSecrets, Routing, Vip},
+    registry::Registry,
+    store::{Store, Txn, embedded::Embedded},
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinSet};
 
-/// The fleet, as it would stand in a file.
-#[derive(Clone)]
-pub(super) struct FleetText {
-    pub(super) hash_key: [u8; 16],
-    pub(super) key: [u8; 16],
-    pub(super) ice_key: Option<[u8; 32]>,
-    pub(super) nodes: Vec<(String, SocketAddr, State)>,
+use super::{Shape, SystemError, io_error, node_name};
+use crate::client::WebTransportOffer;
+
+pub(super) struct Control {
+    store: Arc<Embedded>,
+    registry: Registry<Embedded>,
+    address: SocketAddr,
+    tokens: [String; 3],
+    _serving: JoinSet<()>,
 }
 
-impl FleetText {
-    fn render(&self) -> String {
-        let mut text = format!(
-            "hash_key = \"{}\"\n[[routing]]\nconfig = 0\nkey = \"{}\"\n",
-            hex::encode(&self.hash_key),
-            hex::encode(&self.key)
-        );
-        if let Some(ice_key) = &self.ice_key {
-            let _ = writeln!(text, "ice_key = \"{}\"", hex::encode(ice_key));
+/// What a client needs to be in a room.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// The node that the room is on.
+    pub node: String,
+    /// What `/whip` and `/whep` must be told.
+    pub token: String,
+    /// The way in for WebTransport.
+    pub webtransport: WebTransportOffer,
+}
+
+fn failed(problem: impl std::fmt::Display) -> SystemError {
+    SystemError::Control(problem.to_string())
+}
+
+fn random<const N: usize>() -> String {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the system has random bytes");
+    hex::encode(&bytes)
+}
+
+impl Control {
+    pub(super) async fn start(loopback: IpAddr, shape: &Shape) -> Result<Self, SystemError> {
+        let store = Arc::new(Embedded::in_memory());
+        let mut config = json!({ "config": 0, "key": random::<16>() });
+        if shape.ice_key {
+            config["ice_key"] = json!(random::<32>());
         }
-        for (index, (name, address, state)) in self.nodes.iter().enumerate() {
-            let state = match state {
-                State::Serving => "serving",
-                State::Draining => "draining",
-                State::Down => "down",
-            };
-            let _ = writeln!(
-                text,
-                "[[node]]\nid = \"{name}\"\nserver_id = \"{:08x}\"\naddress = \"{address}\"\n\
-                 state = \"{state}\"",
-                index + 10
-            );
-        }
-        text
+        let routing = Routing { hash_key: Some(random::<16>()), routing: vec![config] };
+        let secrets = NodeSecrets { reset: random::<32>(), token: random::<32>() };
+        let then = vec![
+            records::put(records::ROUTING.to_owned(), &routing, None),
+            records::put(records::NODE_SECRETS.to_owned(), &secrets, None),
+        ];
+        store.commit(Txn { when: Vec::new(), then }).await.map_err(failed)?;
+
+        let tokens = [(); 3].map(|()| random::<32>());
+        let token = |text: &String| Token::try_from(text.clone()).map(Some).map_err(failed);
+        let [operator, node, lb] = &tokens;
+        let known = Tokens { operator: token(operator)?, node: token(node)?, lb: token(lb)? };
+        let listener = TcpListener::bind((loopback, 0)).await.map_err(io_error("control"))?;
+        let address = listener.local_addr().map_err(io_error("control"))?;
+        let api = Api::new(store.clone(), shape.ttl, known);
+        let mut serving = JoinSet::new();
+        serving.spawn(async {
+            if let Err(problem) = api.serve(listener).await {
+                tracing::error!("control has ended: {problem}");
+            }
+        });
+        let registry = Registry::new(store.clone());
+        Ok(Self { store, registry, address, tokens, _serving: serving })
     }
 
-    pub(super) fn parse(&self) -> Result<Fleet, SystemError> {
-        Fleet::parse(Path::new("fleet.toml"), &self.render())
-            .map(|(fleet, _)| fleet)
-            .map_err(|error| SystemError::Fleet(error.to_string()))
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn operator_token(&self) -> &str {
+        &self.tokens[0]
+    }
+
+    pub(super) fn client_of_nodes(&self) -> Result<Client, SystemError> {
+        self.client(&self.tokens[1])
+    }
+
+    pub(super) fn client_of_lbs(&self) -> Result<Client, SystemError> {
+        self.client(&self.tokens[2])
+    }
+
+    fn client(&self, token: &str) -> Result<Client, SystemError> {
+        let token = Token::try_from(token.to_owned()).map_err(failed)?;
+        Client::new(&format!("http://{}", self.address), Some(token)).map_err(failed)
+    }
+
+    /// Says what clients are told.
+    pub(super) async fn tell_vip(&self, vip: SocketAddr) -> Result<(), SystemError> {
+        let key = format!("{}default", records::VIPS);
+        let then = vec![records::put(key, &Vip { addresses: vec![vip] }, None)];
+        self.store.commit(Txn { when: Vec::new(), then }).await.map(drop).map_err(failed)
+    }
+
+    pub(super) async fn want(&self, index: usize, state: State) -> Result<(), SystemError> {
+        let id = NodeId::try_from(node_name(index)).map_err(failed)?;
+        self.registry.want(&id, state).await.map_err(failed)
+    }
+
+    pub(super) async fn join(&self, room: &str) -> Result<Joined, SystemError> {
+        let client = self.client(self.operator_token())?;
+        let path = format!("/v1/rooms/{room}/join");
+        let joined: Value = client.post(&path).await.map_err(failed)?;
+        let read = || {
+            Some(Joined {
+                node: joined["node"].as_str()?.to_owned(),
+                token: joined["token"].as_str()?.to_owned(),
+                webtransport: WebTransportOffer::read(&joined["webtransport"])?,
+            })
+        };
+        read().ok_or_else(|| failed(format_args!("{joined} is not what was asked for")))
     }
 }

@@ -184,6 +184,14 @@ impl Batch {
         Bytes { slot, start: 0, len }
     }
 
+    /// The answer to a datagram, written over it. What would be longer than its buffer is cut short.
+    pub(super) fn in_place_of(&mut self, slot: usize, answer: &[u8]) -> Bytes {
+        let bytes = Bytes { slot, start: tunnel::HEADER_LEN, len: answer.len().min(DATAGRAM_MAX) };
+        let start = slot * BUFFER + bytes.start;
+        self.buffers[start..start + bytes.len].copy_from_slice(&answer[..bytes.len]);
+        bytes
+    }
+
     pub(super) fn bytes(&self, bytes: Bytes) -> &[u8] {
         let start = bytes.slot * BUFFER + bytes.start;
         &self.buffers[start..start + bytes.len]

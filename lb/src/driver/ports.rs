@@ -41,11 +41,11 @@ impl Lane {
 
     /// All of it in one number.
     pub(super) const fn number(self) -> u32 {
-        (self.version as u32) << 16 | self.port.0 as u32
+        (self.version as u32) << 16 | self.port.index() as u32
     }
 
     const fn from_number(number: u32) -> Self {
-        Self { version: (number >> 16) as usize, port: NatPort(number as u16) }
+        Self { version: (number >> 16) as usize, port: NatPort::new(number as u16) }
     }
 }
 
@@ -104,7 +104,7 @@ impl Ports {
         let socket = socket::open_port(ip)?;
         let number = self.sockets[version].len();
         let port = u16::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let lane = Lane { version, port: NatPort(port) };
+        let lane = Lane { version, port: NatPort::new(port) };
         let mut event =
             libc::epoll_event { events: libc::EPOLLIN as u32, u64: lane.number().into() };
         // SAFETY: both descriptors are open, and `event` is live; the kernel only reads it.
@@ -154,7 +154,7 @@ mod tests {
     fn a_lane_survives_as_a_number() {
         for address in ["192.0.2.1:1", "[2001:db8::1]:1"].map(|text| text.parse().expect("valid")) {
             for port in [0, 1, 255, 256, u16::MAX] {
-                let lane = Lane::to(address, NatPort(port));
+                let lane = Lane::to(address, NatPort::new(port));
                 assert_eq!(Lane::from_number(lane.number()), lane);
             }
         }

@@ -16,6 +16,7 @@ use wire::FiveTuple;
 use super::{
     BATCH,
     batch::{Batch, Bytes},
+    lessons::Lessons,
     ports::{Lane, Ports, READY},
     send::SendQueue,
 };
@@ -98,7 +99,12 @@ impl Drop for Handle {
 }
 
 /// Starts a worker.
-pub(crate) fn spawn(number: usize, engine: Engine, sockets: Sockets) -> io::Result<Handle> {
+pub(crate) fn spawn(
+    number: usize,
+    engine: Engine,
+    sockets: Sockets,
+    lessons: Lessons,
+) -> io::Result<Handle> {
     let (commands, inbox) = mpsc::channel();
     let (wake, woken) = UnixStream::pair()?;
     wake.set_nonblocking(true)?;
@@ -109,7 +115,7 @@ pub(crate) fn spawn(number: usize, engine: Engine, sockets: Sockets) -> io::Resu
     let tunnels: Vec<_> = sockets.tunnels.iter().map(|(address, _)| *address).collect();
     let ports = Ports::new(&tunnels, engine.nat_ports_max())?;
     // Built on its own thread, so that its buffers are memory near the core that uses them.
-    let run = move || Worker::new(engine, sockets, ports, inbox, woken).run();
+    let run = move || Worker::new(engine, sockets, ports, lessons, inbox, woken).run();
     let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
     Ok(Handle { commands, wake, counters, thread: Some(thread) })
 }
@@ -118,6 +124,7 @@ struct Worker {
     engine: Engine,
     sockets: Sockets,
     ports: Ports,
+    lessons: Lessons,
     inbox: mpsc::Receiver<Command>,
     woken: UnixStream,
     batch: Batch,
@@ -134,6 +141,7 @@ impl Worker {
         engine: Engine,
         sockets: Sockets,
         ports: Ports,
+        lessons: Lessons,
         inbox: mpsc::Receiver<Command>,
         woken: UnixStream,
     ) -> Self {
@@ -144,6 +152,7 @@ impl Worker {
             engine,
             sockets,
             ports,
+            lessons,
             inbox,
             woken,
             batch: Batch::new(),
@@ -240,6 +249,7 @@ impl Worker {
         let received = self.batch.receive(socket.as_fd())?;
         let address = *address;
         let now = now();
+        self.lessons.take(&mut self.engine, now);
         for slot in 0..received {
             let Some(client) = self.batch.sender(slot) else {
                 continue;
@@ -250,15 +260,23 @@ impl Worker {
             let tuple = FiveTuple::new(client, vip);
             let verdict = self.engine.from_client(now, &tuple, self.batch.datagram(slot));
             self.queue_released();
-            if let Verdict::Forward(destination) = verdict {
-                let bytes = match destination.port {
-                    None => self.batch.with_header(slot, &tuple),
-                    Some(_) => self.batch.whole(slot),
-                };
-                self.queue_to_node(&destination, bytes);
+            match verdict {
+                Verdict::Forward(destination) => {
+                    let bytes = match destination.port {
+                        None => self.batch.with_header(slot, &tuple),
+                        Some(_) => self.batch.whole(slot),
+                    };
+                    self.queue_to_node(&destination, bytes);
+                }
+                Verdict::Reply => {
+                    let bytes = self.batch.in_place_of(slot, self.engine.reply());
+                    self.to_clients[listener].push(bytes, client, ip);
+                }
+                Verdict::Return { .. } | Verdict::Hold | Verdict::Drop(_) => {}
             }
         }
         self.flush_to_nodes();
+        self.flush_to_clients();
         Ok(received)
     }
 
@@ -379,6 +397,7 @@ impl Worker {
     }
 
     fn flush_to_clients(&mut self) {
+        self.lessons.tell(&mut self.engine);
         for ((_, socket), queue) in self.sockets.listeners.iter().zip(&mut self.to_clients) {
             count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
         }

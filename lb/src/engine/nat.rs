@@ -34,7 +34,7 @@ impl Engine {
             None => Verdict::Drop(DropReason::UnknownNode),
             Some(backend) => match self.nat.client(now, port, sender) {
                 None => Verdict::Drop(DropReason::NoMapping),
-                Some(tuple) => self.to_client(now, tuple, backend, class, datagram),
+                Some(tuple) => self.hand_back(now, tuple, backend, class, datagram),
             },
         };
         self.counters.decided(&verdict);

@@ -120,7 +120,10 @@ impl Engine {
         let dcid = short_header_dcid(datagram).unwrap_or_default();
         match self.table.named_by_cid(dcid) {
             Some(named) => self.to_named(named, Route::Cid, dcid),
-            None => self.by_hint(now, tuple),
+            None => match self.learned.find_within(now, dcid, &self.table) {
+                Some(learned) => self.by_learned(now, tuple, learned),
+                None => self.by_hint(now, tuple),
+            },
         }
     }
 
@@ -132,6 +135,14 @@ impl Engine {
         if let Some(named) = self.table.named_by_cid(header.dcid) {
             let decision = self.to_named(named, Route::Cid, header.dcid);
             return self.hinting(now, tuple, packet, decision).into();
+        }
+        if let Some(learned) = self.learned.find(now, header.dcid, &self.table) {
+            let begun = matches!(packet, Some(PacketType::Handshake | PacketType::Retry));
+            // What may open a connection is decided afresh when the node is down, as with a choice.
+            if begun || self.table.is_alive(learned) {
+                let decision = self.by_learned(now, tuple, learned);
+                return self.hinting(now, tuple, packet, decision).into();
+            }
         }
         let key = self.connections.secret.fingerprint(tuple, &[header.scid, header.dcid]);
         if let Some(chosen) = self.earlier_choice(now, key) {
@@ -180,10 +191,7 @@ impl Engine {
         if !self.holds.has(key) {
             decision = self.settle(opening, decision);
         }
-        let hint = self.connections.hints.get_fresh(tuple, now, HINT_IDLE);
-        if hint.is_none_or(|hint| self.table.backend(*hint).is_none()) {
-            self.leave_hint(now, tuple, &decision);
-        }
+        self.keep_hint(now, tuple, &decision);
         decision
     }
 
@@ -251,6 +259,14 @@ impl Engine {
         Some(Destination::new(backend, found, by))
     }
 
+    /// To the node that calls the connection so. The hint is kept for the IDs that are never seen:
+    /// those that the node issues once the connection is encrypted.
+    fn by_learned(&mut self, now: Tick, tuple: &FiveTuple, learned: BackendRef) -> Decision {
+        let decision = self.forward(learned, Route::Learned, DropReason::UnknownCid);
+        self.keep_hint(now, tuple, &decision);
+        decision
+    }
+
     fn by_hint(&mut self, now: Tick, tuple: &FiveTuple) -> Decision {
         let hint = self.connections.hints.get_fresh(tuple, now, HINT_IDLE);
         let hinted = *hint.ok_or(DropReason::UnknownCid)?;
@@ -269,6 +285,14 @@ impl Engine {
             self.leave_hint(now, tuple, &decision);
         }
         decision
+    }
+
+    /// Keeps a hint in use, and leaves one where there is none to a backend that the fleet has.
+    fn keep_hint(&mut self, now: Tick, tuple: &FiveTuple, decision: &Decision) {
+        let hint = self.connections.hints.get_fresh(tuple, now, HINT_IDLE);
+        if hint.is_none_or(|hint| self.table.backend(*hint).is_none()) {
+            self.leave_hint(now, tuple, decision);
+        }
     }
 
     fn leave_hint(&mut self, now: Tick, tuple: &FiveTuple, decision: &Decision) {

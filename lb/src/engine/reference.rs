@@ -7,7 +7,9 @@
 //!
 //! Where the table leaves something open, the answer is a rule with a name here: look for "Open:".
 
+mod learned;
 mod memory;
+mod nat;
 mod places;
 mod quic;
 mod stun;
@@ -20,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control::fleet::{Fleet, State};
+use control::fleet::{Fleet, Forward, State};
 use wire::{
     Class, FiveTuple, classify,
     stun::{BINDING, Message, MessageClass},
@@ -29,6 +31,7 @@ use wire::{
 
 use crate::verdict::{DropReason, Route, Verdict};
 use memory::Memory;
+use nat::Mappings;
 use places::{Place, Places};
 use waiting::Waiting;
 
@@ -39,8 +42,11 @@ pub struct Reference {
     listeners: Vec<SocketAddr>,
     sni: bool,
     memory: Memory,
+    mappings: Mappings,
     waiting: Waiting,
     released: VecDeque<Released>,
+    /// When the answers of the current second were made.
+    replies: Vec<Instant>,
     counts: Counts,
 }
 
@@ -61,6 +67,8 @@ pub enum Answer {
         /// Which one, and from which of the VIP's addresses.
         tuple: FiveTuple,
     },
+    /// Answered here.
+    Reply,
     /// Later.
     Hold,
     /// Nowhere.
@@ -72,6 +80,7 @@ impl From<Verdict> for Answer {
         match verdict {
             Verdict::Forward(to) => Self::Forward { address: to.address, by: to.by },
             Verdict::Return { listener, tuple } => Self::Return { listener, tuple },
+            Verdict::Reply => Self::Reply,
             Verdict::Hold => Self::Hold,
             Verdict::Drop(reason) => Self::Drop(reason),
         }
@@ -128,8 +137,10 @@ impl Reference {
             listeners,
             sni,
             memory: Memory::new(flow_idle),
+            mappings: Mappings::default(),
             waiting: Waiting::default(),
             released: VecDeque::new(),
+            replies: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -172,7 +183,10 @@ impl Reference {
     pub fn from_client(&mut self, now: Instant, tuple: FiveTuple, datagram: &[u8]) -> Answer {
         self.memory.forget_what_is_over(now);
         let decision = match classify(datagram) {
-            Class::Stun => self.stun(now, tuple, datagram),
+            Class::Stun => match self.stun(now, tuple, datagram) {
+                Some(decision) => decision,
+                None => return Answer::Reply,
+            },
             Class::Dtls | Class::Rtp | Class::Rtcp => self.flow(now, tuple),
             Class::QuicLong => match self.quic_long(now, tuple, datagram) {
                 Some(decision) => decision,
@@ -192,10 +206,7 @@ impl Reference {
     pub fn from_node(&mut self, now: Instant, sender: SocketAddr, datagram: &[u8]) -> Answer {
         self.memory.forget_what_is_over(now);
         let answer = self.returned(now, sender, datagram);
-        if let Answer::Drop(reason) = answer {
-            *self.counts.drops.entry(reason.label()).or_default() += 1;
-        }
-        answer
+        self.count_return(answer)
     }
 
     /// The next held datagram that is to leave, in the order of arrival.
@@ -251,23 +262,41 @@ impl Reference {
 
     // The way back.
 
+    fn count_return(&mut self, answer: Answer) -> Answer {
+        if let Answer::Drop(reason) = answer {
+            *self.counts.drops.entry(reason.label()).or_default() += 1;
+        }
+        answer
+    }
+
     fn returned(&mut self, now: Instant, sender: SocketAddr, datagram: &[u8]) -> Answer {
-        let Some(place) = self.places.of_sender(sender) else {
+        let Some(place) = self.places.of_sender(sender, Forward::Tunnel) else {
             return Answer::Drop(DropReason::UnknownNode);
         };
         let Ok((tuple, payload)) = tunnel::decode(datagram) else {
             return Answer::Drop(DropReason::Malformed);
         };
+        self.hand_back(now, tuple, &place, payload)
+    }
+
+    fn hand_back(
+        &mut self,
+        now: Instant,
+        tuple: FiveTuple,
+        place: &Place,
+        payload: &[u8],
+    ) -> Answer {
         let Some(listener) = self.listener(tuple.vip()) else {
             return Answer::Drop(DropReason::UnknownVip);
         };
+        self.learn(now, &place, payload);
         if let Ok(message) = Message::parse(payload)
             && message.class() == MessageClass::Success
             && message.method() == BINDING
-            && self.memory.was_expected(tuple, message.transaction_id(), &place)
-            && self.places.find(&place).is_some_and(|(_, state)| state != State::Down)
+            && self.memory.was_expected(tuple, message.transaction_id(), place)
+            && self.places.find(place).is_some_and(|(_, state)| state != State::Down)
         {
-            self.bind(now, tuple, &place);
+            self.bind(now, tuple, place);
         }
         Answer::Return { listener, tuple }
     }

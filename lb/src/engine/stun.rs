@@ -2,7 +2,7 @@
 
 use wire::{
     FiveTuple,
-    carrier::IceKey,
+    carrier::{IceKey, Password},
     stun::{BINDING, IceUsername, Message, MessageClass},
 };
 
@@ -10,7 +10,7 @@ use super::Engine;
 use crate::{
     clock::Tick,
     table::BackendRef,
-    verdict::{Decision, Destination, DropReason, Route},
+    verdict::{DropReason, Route, Verdict},
 };
 
 impl Engine {
@@ -19,16 +19,20 @@ impl Engine {
         now: Tick,
         tuple: &FiveTuple,
         datagram: &[u8],
-    ) -> Decision {
-        let message = Message::parse(datagram).map_err(|_| DropReason::Malformed)?;
+    ) -> Verdict {
+        let Ok(message) = Message::parse(datagram) else {
+            return Verdict::Drop(DropReason::Malformed);
+        };
         let is_check = message.class() == MessageClass::Request && message.method() == BINDING;
         match message.username() {
             Some(username) if is_check && username.contains(&b':') => {
-                // A fragment that ICE would not write names nobody.
-                let username = message.ice_username().ok_or(DropReason::UnknownUfrag)?;
-                self.check(now, tuple, &message, &username)
+                match message.ice_username() {
+                    Some(username) => self.check(now, tuple, &message, &username),
+                    // A fragment that ICE would not write names nobody.
+                    None => Verdict::Drop(GONE),
+                }
             }
-            _ => self.by_flow(now, tuple),
+            _ => self.by_flow(now, tuple).into(),
         }
     }
 
@@ -39,16 +43,28 @@ impl Engine {
         tuple: &FiveTuple,
         message: &Message<'_>,
         username: &IceUsername<'_>,
-    ) -> Decision {
-        let (decision, verified) = self.named(message, username)?;
-        let backend = decision.backend;
-        if verified {
+    ) -> Verdict {
+        let Named { backend, by, password } = match self.named(message, username) {
+            Ok(named) => named,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        let transaction = message.transaction_id();
+        let destination = match (self.forward(backend, by, GONE), &password) {
+            (Ok(destination), _) => destination,
+            (Err(DropReason::NodeDown), Some(password)) => {
+                return match self.replies.refuse(now, transaction, password.as_bytes()) {
+                    true => Verdict::Reply,
+                    false => Verdict::Drop(DropReason::RateLimited),
+                };
+            }
+            (Err(reason), _) => return Verdict::Drop(reason),
+        };
+        if password.is_some() {
             self.flows.bind(now, tuple, backend, &self.table, &self.counters);
         } else {
-            let transaction = message.transaction_id();
             self.flows.expect_success(now, tuple, transaction, backend, &self.counters);
         }
-        Ok(decision)
+        Verdict::Forward(destination)
     }
 
     /// Where a check's ufrag says it belongs, and whether its integrity proves that its sender has
@@ -57,8 +73,7 @@ impl Engine {
         &self,
         message: &Message<'_>,
         username: &IceUsername<'_>,
-    ) -> Result<(Destination, bool), DropReason> {
-        const GONE: DropReason = DropReason::UnknownUfrag;
+    ) -> Result<Named, DropReason> {
         let named = self.table.named_by_ufrag(username.server);
         // A session registered under its node's own routing ufrag does not do without the proof.
         let key = named.and_then(|(_, key)| key);
@@ -67,10 +82,11 @@ impl Engine {
             (None, Some((node, _))) => (node, Route::Ufrag),
             (None, None) => return Err(GONE),
         };
-        if key.is_some_and(|key| !authentic(message, username, key)) {
-            return Err(DropReason::Unauthenticated);
-        }
-        Ok((self.forward(backend, by, GONE)?, key.is_some()))
+        let password = match key {
+            Some(key) => Some(proven(message, username, key).ok_or(DropReason::Unauthenticated)?),
+            None => None,
+        };
+        Ok(Named { backend, by, password })
     }
 
     /// A node's Binding success confirms that the session it answered for is at that 5-tuple.
@@ -91,9 +107,23 @@ impl Engine {
     }
 }
 
-/// Whether a request was made by someone who knows the password that goes with the ufrag. The
+/// Whom a check names.
+struct Named {
+    backend: BackendRef,
+    by: Route,
+    /// What has verified the check, where the fleet's key tells it.
+    password: Option<Password>,
+}
+
+/// A ufrag of nobody in the fleet.
+const GONE: DropReason = DropReason::UnknownUfrag;
+
+/// The password that goes with the ufrag, if the request was made by someone who knows it. The
 /// fingerprint costs a fraction of the HMACs, so noise stops there.
-fn authentic(message: &Message<'_>, username: &IceUsername<'_>, key: &IceKey) -> bool {
-    message.verify_fingerprint()
-        && message.verify_integrity(key.password(username.server).as_bytes())
+fn proven(message: &Message<'_>, username: &IceUsername<'_>, key: &IceKey) -> Option<Password> {
+    if !message.verify_fingerprint() {
+        return None;
+    }
+    let password = key.password(username.server);
+    message.verify_integrity(password.as_bytes()).then_some(password)
 }

@@ -65,7 +65,10 @@ impl Model {
             }
             let mut used = self.mappings.iter().filter(|entry| entry.1 == to);
             let used: BTreeSet<_> = used.by_ref().map(|entry| entry.2).collect();
-            (0..self.ports).map(NatPort).find(|port| !used.contains(port)).expect("one is free")
+            (0..self.ports)
+                .map(NatPort::new)
+                .find(|port| !used.contains(port))
+                .expect("one is free")
         });
         self.mappings.push((tuple, to, port, now));
         if evicted { Mapped::Evicting(port) } else { Mapped::Freely(port) }
@@ -114,7 +117,7 @@ proptest! {
                     prop_assert_eq!(nat.map(now, &tuple, to), model.map(now, tuple, to));
                 }
                 Op::Client(port, from) => {
-                    let (port, from) = (NatPort(port), node(from));
+                    let (port, from) = (NatPort::new(port), node(from));
                     prop_assert_eq!(nat.client(now, port, from), model.client(now, port, from));
                 }
                 Op::Expire(count) => {
@@ -139,13 +142,13 @@ proptest! {
 fn two_clients_of_one_node_have_two_ports_and_two_nodes_share_one() {
     let mut nat = nat(10, 10);
     let now = ticks().next().expect("endless");
-    assert_eq!(nat.map(now, &client(1), node(2)), Mapped::Freely(NatPort(0)));
-    assert_eq!(nat.map(now, &client(2), node(2)), Mapped::Freely(NatPort(1)));
-    assert_eq!(nat.map(now, &client(2), node(4)), Mapped::Freely(NatPort(0)));
-    assert_eq!(nat.client(now, NatPort(0), node(2)), Some(client(1)));
-    assert_eq!(nat.client(now, NatPort(1), node(2)), Some(client(2)));
-    assert_eq!(nat.client(now, NatPort(0), node(4)), Some(client(2)));
-    assert_eq!(nat.client(now, NatPort(1), node(4)), None, "nobody is mapped to it there");
+    assert_eq!(nat.map(now, &client(1), node(2)), Mapped::Freely(NatPort::new(0)));
+    assert_eq!(nat.map(now, &client(2), node(2)), Mapped::Freely(NatPort::new(1)));
+    assert_eq!(nat.map(now, &client(2), node(4)), Mapped::Freely(NatPort::new(0)));
+    assert_eq!(nat.client(now, NatPort::new(0), node(2)), Some(client(1)));
+    assert_eq!(nat.client(now, NatPort::new(1), node(2)), Some(client(2)));
+    assert_eq!(nat.client(now, NatPort::new(0), node(4)), Some(client(2)));
+    assert_eq!(nat.client(now, NatPort::new(1), node(4)), None, "nobody is mapped to it there");
     assert_eq!(nat.peak(), [2, 0]);
     nat.map(now, &client(1), node(1));
     assert_eq!(nat.peak(), [2, 1], "IPv6 has ports of its own");

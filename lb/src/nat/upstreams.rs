@@ -113,7 +113,7 @@ impl Upstreams {
         let bit = bits.trailing_ones() as usize;
         *bits |= 1 << bit;
         self.row_mut(upstream).count += 1;
-        Some(NatPort((word * WORD + bit) as u16))
+        Some(NatPort::new((word * WORD + bit) as u16))
     }
 
     /// Gives a port back. An address without any is forgotten.

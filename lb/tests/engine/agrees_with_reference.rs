@@ -12,7 +12,7 @@ use std::{
 
 use kit::{FleetText, Node, Session};
 use lb::{
-    DropReason, Engine, Route, Table,
+    Destination, DropReason, Engine, NatPort, Route, Table, Verdict,
     counters::TableLabel,
     engine::{
         Limits, Setup,
@@ -62,6 +62,8 @@ struct Situation {
     states: [&'static str; 4],
     moved: bool,
     sessions: [bool; 4],
+    /// Whether B, and the foreign SFU, are reached by `nat`.
+    nat: [bool; 2],
 }
 
 const GONE: &str = "gone";
@@ -77,7 +79,7 @@ impl Situation {
         }
         if self.states[3] != GONE {
             let foreign = Node::new(FOREIGN, kit::address("10.0.0.4:7000"));
-            fleet = fleet.node(foreign.state(self.states[3]));
+            fleet = fleet.node(foreign.state(self.states[3]).forward(way(self.nat[1])));
         }
         let [first, second, plain, named] = datagrams::session_ufrags();
         let sessions = [
@@ -96,8 +98,13 @@ impl Situation {
 
     fn node(&self, sfu: Sfu) -> Node {
         let address = if sfu == A && self.moved { senders()[4] } else { sfu.address };
-        Node::new(sfu.name, address).server_id(&sfu.server_id)
+        let by_nat = sfu == B && self.nat[0];
+        Node::new(sfu.name, address).server_id(&sfu.server_id).forward(way(by_nat))
     }
+}
+
+const fn way(by_nat: bool) -> &'static str {
+    if by_nat { "nat" } else { "tunnel" }
 }
 
 /// Something happens.
@@ -105,12 +112,15 @@ impl Situation {
 enum Op {
     Client(usize, Sample, usize),
     Node(usize, usize, Sample),
+    /// Somebody sends this to one of the first `nat` ports.
+    Port(usize, u16, Sample),
     /// Halves of so many new connections, from so many networks.
     Flood(u16, u16),
     Wait(u64),
     State(usize, &'static str),
     Move(bool),
     Session(usize, bool),
+    Nat(usize, bool),
     Sni(bool),
 }
 
@@ -123,6 +133,9 @@ impl fmt::Debug for Op {
             Self::Node(sender, tuple, sample) => {
                 write!(f, "{} sends client {tuple} {sample:?}", senders()[*sender])
             }
+            Self::Port(sender, port, sample) => {
+                write!(f, "{} sends port {port} {sample:?}", senders()[*sender])
+            }
             Self::Flood(count, networks) => {
                 write!(f, "{count} halves of hellos from {networks} networks")
             }
@@ -130,6 +143,7 @@ impl fmt::Debug for Op {
             Self::State(node, state) => write!(f, "node {node} is {state}"),
             Self::Move(moved) => write!(f, "node 0 moved: {moved}"),
             Self::Session(session, registered) => write!(f, "session {session}: {registered}"),
+            Self::Nat(node, by_nat) => write!(f, "by nat: node {node} {by_nat}"),
             Self::Sni(sni) => write!(f, "sni: {sni}"),
         }
     }
@@ -157,12 +171,20 @@ fn op() -> impl Strategy<Value = Op> {
         10 => from(datagrams::hellos()),
         8 => from(datagrams::first_flights()),
         5 => from(datagrams::identified()),
+        8 => from(datagrams::taught()),
         9 => (sender(), tuple(), select(datagrams::answers()))
+            .prop_map(|(sender, tuple, sample)| Op::Node(sender, tuple, sample)),
+        9 => (prop_oneof![2 => Just(1), 2 => 3..7_usize, 1 => 0..senders().len()], 0..3_u16)
+            .prop_flat_map(|(sender, port)| {
+                select(datagrams::answers()).prop_map(move |sample| Op::Port(sender, port, sample))
+            }),
+        7 => (sender(), tuple(), select(datagrams::lessons()))
             .prop_map(|(sender, tuple, sample)| Op::Node(sender, tuple, sample)),
         6 => milliseconds.prop_map(Op::Wait),
         2 => (0..4_usize, select(&STATES[..])).prop_map(|(node, state)| Op::State(node, state)),
         1 => (0..4_usize, any::<bool>()).prop_map(|(session, on)| Op::Session(session, on)),
         1 => any::<bool>().prop_map(Op::Move),
+        1 => (0..2_usize, any::<bool>()).prop_map(|(node, by_nat)| Op::Nat(node, by_nat)),
         1 => any::<bool>().prop_map(Op::Sni),
         1 => (1..320_u16, 1..20_u16).prop_map(|(count, networks)| Op::Flood(count, networks)),
     ]
@@ -209,6 +231,14 @@ impl Both {
             Op::Node(sender, tuple, sample) => {
                 self.node(senders()[*sender], tuples()[*tuple], sample)?;
             }
+            Op::Port(sender, port, sample) => {
+                let (sender, datagram) = (senders()[*sender], sample.bytes());
+                let port = NatPort::new(*port);
+                let verdict = self.engine.from_nat(self.now, port, sender, datagram);
+                let expected = self.reference.from_nat(self.now, port, sender, datagram);
+                prop_assert_eq!(Answer::from(verdict), expected);
+                self.agree_on_releases()?;
+            }
             Op::Flood(count, networks) => {
                 for number in 0..*count {
                     let network = number % networks;
@@ -221,12 +251,13 @@ impl Both {
             Op::State(node, state) => self.situation.states[*node] = state,
             Op::Move(moved) => self.situation.moved = *moved,
             Op::Session(session, on) => self.situation.sessions[*session] = *on,
+            Op::Nat(node, by_nat) => self.situation.nat[*node] = *by_nat,
             Op::Sni(sni) => {
                 self.engine.set_sni(*sni);
                 self.reference.set_sni(*sni);
             }
         }
-        if matches!(op, Op::State(..) | Op::Move(_) | Op::Session(..)) {
+        if matches!(op, Op::State(..) | Op::Move(_) | Op::Session(..) | Op::Nat(..)) {
             self.apply();
         }
         self.agree()
@@ -236,7 +267,17 @@ impl Both {
         let verdict = self.engine.from_client(self.now, &tuple, datagram);
         let expected = self.reference.from_client(self.now, tuple, datagram);
         prop_assert_eq!(Answer::from(verdict), expected);
-        self.agree_on_releases()
+        // What was held leaves first.
+        self.agree_on_releases()?;
+        if let Verdict::Forward(to) = verdict {
+            self.leaves(tuple, &to)?;
+        }
+        Ok(())
+    }
+
+    fn leaves(&mut self, tuple: FiveTuple, to: &Destination) -> Result<(), TestCaseError> {
+        let left = self.reference.left_by(self.now, tuple, to.address, to.port);
+        left.map_err(TestCaseError::fail)
     }
 
     fn node(
@@ -287,6 +328,8 @@ impl Both {
         let mut left: Vec<Released> = Vec::new();
         while let Some(release) = self.engine.poll_release() {
             left.push(released(&release));
+            let (tuple, to) = (release.tuple, release.destination);
+            self.leaves(tuple, &to)?;
         }
         let expected: Vec<_> = std::iter::from_fn(|| self.reference.poll_release()).collect();
         prop_assert_eq!(left, expected);
@@ -327,6 +370,7 @@ proptest! {
     #[test]
     fn the_engine_agrees_with_the_reference_on_everything_that_can_happen(
         verified in any::<bool>(),
+        nat in any::<[bool; 2]>(),
         sni in prop_oneof![4 => Just(true), 1 => Just(false)],
         flow_idle in select(&[60_u64, 5][..]),
         ops in prop::collection::vec(op(), 60..120),
@@ -336,6 +380,7 @@ proptest! {
             states: ["serving", "serving", "serving", "draining"],
             moved: false,
             sessions: [true; 4],
+            nat,
         };
         let mut both = Both::new(situation, sni, Duration::from_secs(flow_idle));
         for (at, op) in ops.iter().enumerate() {

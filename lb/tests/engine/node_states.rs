@@ -87,7 +87,7 @@ fn a_server_name_of_a_node_that_is_down_leads_to_a_live_one() {
 }
 
 #[test]
-fn stun_and_media_of_a_node_that_is_down_are_dropped() {
+fn stun_and_media_of_a_node_that_is_down_are_dropped_and_verified_checks_answered() {
     for routing in [OPEN, VERIFIED] {
         let mut lb = Lb::new(&fleet_of(&routing));
         lb.bind(client(1), A, &routing);
@@ -97,8 +97,13 @@ fn stun_and_media_of_a_node_that_is_down_are_dropped() {
                 .node(B.node())
                 .session(Session::new("abcd", A.name)),
         );
+        // Of a check that is verified, its sender is told.
+        let told = match routing.ice_key {
+            Some(_) => Answer::Reply,
+            None => dropped(DropReason::NodeDown),
+        };
+        lb.client(client(1), &A.check(&routing, 1)).is(told);
         for datagram in [
-            A.check(&routing, 1),
             stun::check("abcd:x", "whatever", [1; 12]),
             stun::indication([1; 12]),
             kit::sample::srtp(),

@@ -12,7 +12,7 @@ use std::{
 use control::fleet::Fleet;
 use kit::{FleetText, Hello, Node, Routing};
 use lb::{
-    DropReason, Engine, Route, Table,
+    DropReason, Engine, NatPort, Route, Table,
     counters::{ClassLabel, Direction, TableLabel},
     engine::{
         Limits, Release, Setup,
@@ -175,7 +175,7 @@ impl Lb {
         Self::with(fleet, Setup { limits, ..setup() })
     }
 
-    fn with(fleet: &FleetText, setup: Setup) -> Self {
+    pub(crate) fn with(fleet: &FleetText, setup: Setup) -> Self {
         let now = beginning();
         let table = Arc::new(Table::new(parse(fleet), 1, None));
         Self { engine: Engine::new(table, setup, now), now, revision: 1 }
@@ -218,6 +218,16 @@ impl Lb {
         }
         let client = tunnel::decode(datagram).ok().map(|(tuple, _)| tuple);
         Step { client, ..self.step(&before, Some(verdict.into()), expected) }
+    }
+
+    /// Something comes to a `nat` port. Whom it is for, if it is for anybody, is up to the test.
+    #[must_use]
+    pub(crate) fn port(&mut self, port: NatPort, sender: SocketAddr, datagram: &[u8]) -> Step {
+        let before = Moved::now(self.engine.counters());
+        let verdict = self.engine.from_nat(self.now, port, sender, datagram);
+        let mut expected = Moved::default();
+        expected.received(Direction::Node, classify(datagram).into(), datagram.len());
+        self.step(&before, Some(verdict.into()), expected)
     }
 
     /// Time passes, and what is due on the way is done when it is due.

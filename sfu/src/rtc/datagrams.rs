@@ -1,6 +1,6 @@
 //! What comes from clients: whose it is, and whether it is let in.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use wire::{Class, classify, stun};
 
@@ -63,16 +63,13 @@ impl WebRtc {
     }
 
     fn feed(&mut self, now: Instant, key: Key, path: Path, datagram: &[u8]) {
-        let client = path.tuple.client();
-        // str0m knows the addresses we told the client. Behind NATs and wildcards of ours, what it
-        // was sent to may be written differently.
-        let same_version = |address: &&SocketAddr| address.is_ipv4() == client.is_ipv4();
-        let Some(&destination) = self.candidates.iter().find(same_version) else {
-            return self.metrics.dropped(Drop::NoCandidate);
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
         };
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.receive(now, path, destination, datagram);
+        if session.receive(now, path, datagram) {
             self.settle(now, key);
+        } else {
+            self.metrics.dropped(Drop::NoCandidate);
         }
     }
 

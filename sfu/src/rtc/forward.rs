@@ -72,6 +72,14 @@ impl Forward {
         }
     }
 
+    /// Without a track. The next one is another source, even if its publisher has chosen the same SSRC
+    /// and payload types.
+    pub(super) fn parted(mut self) -> Self {
+        self.source = None;
+        self.types.clear();
+        self
+    }
+
     /// Writes a packet into the subscriber's slot.
     pub(super) fn pass(
         &mut self,
@@ -201,6 +209,16 @@ mod tests {
         let (mut forward, at) = (Forward::new("v".into()), Instant::now());
         assert!(renumbered(&mut forward, &place(1, 5_000, 0, at)).is_some());
         assert_eq!(renumbered(&mut forward, &place(1, 4_999, 0, at)), None);
+    }
+
+    #[test]
+    fn a_slot_that_was_without_a_track_goes_on_where_it_was_even_for_the_same_ssrc() {
+        let (mut forward, at) = (Forward::new("v".into()), Instant::now());
+        renumbered(&mut forward, &place(1, 10, 0, at));
+        renumbered(&mut forward, &place(1, 11, 0, at));
+        let mut forward = forward.parted();
+        let next = renumbered(&mut forward, &place(1, 5, 7, at));
+        assert_eq!(next, Some((FIRST_SEQUENCE + 2, 1)));
     }
 
     #[test]

@@ -3,22 +3,25 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use str0m::{
     Candidate, IceCreds, Input, Output, Rtc, RtcConfig,
-    media::{KeyframeRequestKind, Mid},
+    media::{KeyframeRequestKind, MediaKind, Mid},
     net::{Protocol, Receive},
     rtp::Ssrc,
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, error};
 use wire::{Class, classify, stun};
 
 use super::{
     Path, SessionId, Transmit,
     event::{Event, Incoming, MediaChange},
-    sdp::{self, InvalidOffer},
+    fragment::{self, InvalidFragment},
+    sdp::{self, InvalidOffer, Role},
     sources::Sources,
 };
 
@@ -29,6 +32,14 @@ const ROUNDS_MAX: usize = 16;
 pub(super) struct Session {
     id: SessionId,
     rtc: Box<Rtc>,
+    /// The addresses that str0m takes for its own: those that the client was told when it came.
+    candidates: Arc<Vec<SocketAddr>>,
+    /// What its client may do in its room.
+    role: Role,
+    /// The media line that others are bundled with.
+    first: Option<(Mid, MediaKind)>,
+    /// One of the node's, until the session is dropped.
+    _place: OwnedSemaphorePermit,
     /// When a request was last answered with success, or the session began.
     pub(super) last_check: Instant,
     /// Latched: str0m's own flag is false during an ICE restart.
@@ -75,12 +86,14 @@ impl Session {
         now: Instant,
         id: SessionId,
         template: &RtcConfig,
+        role: Role,
         credentials: IceCreds,
-        candidates: &[SocketAddr],
+        candidates: Arc<Vec<SocketAddr>>,
+        place: OwnedSemaphorePermit,
     ) -> Self {
         let config = template.clone().set_local_ice_credentials(credentials.clone());
         let mut rtc = Box::new(config.build(now));
-        for &address in candidates {
+        for &address in candidates.iter() {
             match Candidate::host(address, "udp") {
                 Ok(candidate) => {
                     rtc.add_local_candidate(candidate);
@@ -91,6 +104,10 @@ impl Session {
         Self {
             id,
             rtc,
+            candidates,
+            role,
+            first: None,
+            _place: place,
             last_check: now,
             connected: false,
             sources: Sources::new(),
@@ -121,21 +138,59 @@ impl Session {
     pub(super) fn answer(
         &mut self,
         offer: &str,
+        candidates: &[SocketAddr],
         fresh: impl FnOnce() -> IceCreds,
     ) -> Result<Answered, InvalidOffer> {
-        let former = self.remote.clone();
+        let (former, role) = (self.remote.clone(), self.role);
         let answer = self
-            .guarded(|rtc| sdp::answer(rtc, former.as_ref(), offer, fresh))
+            .guarded(|rtc| sdp::answer(rtc, former.as_ref(), offer, role, candidates, fresh))
             .map_err(|Panicked(problem)| InvalidOffer(problem))??;
         self.remote = Some(answer.remote);
+        self.first = answer.first;
         let renamed = answer.restarted.map(|ours| {
             self.sources.restarted();
-            let new = ours.ufrag.clone();
-            self.credentials.insert(0, ours);
-            let forgotten = self.credentials.drain(2..).next();
-            Renamed { new, forgotten: forgotten.map(|credentials| credentials.ufrag) }
+            self.rename(ours)
         });
         Ok(Answered { sdp: answer.sdp, renamed })
+    }
+
+    /// Restarts ICE without an offer. What str0m knows of the client's addresses stays, so they are not
+    /// counted anew: an ICE-lite agent has no checks of its own to forget.
+    pub(super) fn restart(
+        &mut self,
+        theirs: IceCreds,
+        ours: IceCreds,
+    ) -> Result<Renamed, InvalidFragment> {
+        self.guarded(|rtc| {
+            let mut api = rtc.direct_api();
+            api.set_local_ice_credentials(ours.clone());
+            api.set_remote_ice_credentials(theirs.clone());
+        })
+        .map_err(|Panicked(problem)| InvalidFragment(problem))?;
+        self.remote = Some(theirs);
+        Ok(self.rename(ours))
+    }
+
+    fn rename(&mut self, ours: IceCreds) -> Renamed {
+        let new = ours.ufrag.clone();
+        self.credentials.insert(0, ours);
+        let forgotten = self.credentials.drain(2..).next();
+        Renamed { new, forgotten: forgotten.map(|credentials| credentials.ufrag) }
+    }
+
+    /// Names the present ICE session: our newest ufrag.
+    pub(super) fn tag(&self) -> &str {
+        &self.credentials[0].ufrag
+    }
+
+    /// Whether these are the client's credentials now.
+    pub(super) fn is_with(&self, theirs: &IceCreds) -> bool {
+        self.remote.as_ref() == Some(theirs)
+    }
+
+    /// What a client is told about the present ICE session, besides an answer.
+    pub(super) fn fragment(&self, candidates: &[SocketAddr]) -> String {
+        fragment::write(&self.credentials[0], self.first, candidates)
     }
 
     /// Whether a request was made by someone who knows the password that goes with this ufrag.
@@ -164,19 +219,20 @@ impl Session {
         false
     }
 
-    /// Takes in a datagram that came to `destination`, as str0m knows it.
-    pub(super) fn receive(
-        &mut self,
-        now: Instant,
-        path: Path,
-        destination: SocketAddr,
-        datagram: &[u8],
-    ) {
+    /// Takes in a datagram; false if the session has no address of the client's IP version.
+    pub(super) fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) -> bool {
         let client = path.tuple.client();
+        // str0m knows the addresses we told the client. Behind NATs and wildcards of ours, or when the
+        // VIP has moved, what it was sent to may be written differently.
+        let same_version = |address: &&SocketAddr| address.is_ipv4() == client.is_ipv4();
+        let Some(&destination) = self.candidates.iter().find(same_version) else {
+            return false;
+        };
         self.change(|rtc| {
             let receive = Receive::new(Protocol::Udp, client, destination, datagram)?;
             rtc.handle_input(Input::Receive(now, receive))
         });
+        true
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

@@ -8,7 +8,7 @@ use tokio::{
 };
 use wire::FiveTuple;
 
-use super::{Joined, Path, Refused, SessionId, WebRtc};
+use super::{IfMatch, Joined, Path, Refused, Role, SessionId, Trickled, Updated, WebRtc};
 use crate::{
     RoomName,
     metrics::{Drop, Metrics},
@@ -44,14 +44,21 @@ impl Received {
 enum Command {
     Join {
         room: RoomName,
-        mirror: bool,
+        role: Role,
         offer: String,
         reply: oneshot::Sender<Result<Joined, Refused>>,
     },
     Update {
         id: SessionId,
+        meant: Option<IfMatch>,
         offer: String,
-        reply: oneshot::Sender<Result<String, Refused>>,
+        reply: oneshot::Sender<Result<Updated, Refused>>,
+    },
+    Trickle {
+        id: SessionId,
+        meant: IfMatch,
+        fragment: String,
+        reply: oneshot::Sender<Result<Trickled, Refused>>,
     },
     Leave {
         id: SessionId,
@@ -70,21 +77,34 @@ impl Handle {
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn join(
-        &self,
-        room: RoomName,
-        mirror: bool,
-        offer: String,
-    ) -> Result<Joined, Refused> {
-        self.ask(|reply| Command::Join { room, mirror, offer, reply }).await
+    pub async fn join(&self, room: RoomName, role: Role, offer: String) -> Result<Joined, Refused> {
+        self.ask(|reply| Command::Join { room, role, offer, reply }).await
     }
 
     /// See [`WebRtc::update`].
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn update(&self, id: SessionId, offer: String) -> Result<String, Refused> {
-        self.ask(|reply| Command::Update { id, offer, reply }).await
+    pub async fn update(
+        &self,
+        id: SessionId,
+        meant: Option<IfMatch>,
+        offer: String,
+    ) -> Result<Updated, Refused> {
+        self.ask(|reply| Command::Update { id, meant, offer, reply }).await
+    }
+
+    /// See [`WebRtc::trickle`].
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn trickle(
+        &self,
+        id: SessionId,
+        meant: IfMatch,
+        fragment: String,
+    ) -> Result<Trickled, Refused> {
+        self.ask(|reply| Command::Trickle { id, meant, fragment, reply }).await
     }
 
     /// See [`WebRtc::leave`].
@@ -165,11 +185,14 @@ impl Task {
         let now = Instant::now();
         // Who asked may have gone; the session is ended then by its missing requests.
         match command {
-            Command::Join { room, mirror, offer, reply } => {
-                let _gone = reply.send(self.webrtc.join(now, room, mirror, &offer));
+            Command::Join { room, role, offer, reply } => {
+                let _gone = reply.send(self.webrtc.join(now, room, role, &offer));
             }
-            Command::Update { id, offer, reply } => {
-                let _gone = reply.send(self.webrtc.update(now, &id, &offer));
+            Command::Update { id, meant, offer, reply } => {
+                let _gone = reply.send(self.webrtc.update(now, &id, meant.as_ref(), &offer));
+            }
+            Command::Trickle { id, meant, fragment, reply } => {
+                let _gone = reply.send(self.webrtc.trickle(now, &id, &meant, &fragment));
             }
             Command::Leave { id, reply } => {
                 let _gone = reply.send(self.webrtc.leave(now, &id));

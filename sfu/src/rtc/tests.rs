@@ -3,6 +3,7 @@
 mod offers;
 mod requests;
 mod rooms;
+mod whip;
 mod world;
 
 use std::net::SocketAddr;

@@ -1,15 +1,22 @@
 use std::path::Path;
 
-use control::{fleet::Warning, fleet_file::FleetFile};
+use control::{client::Client, fleet::Warning, fleet_file::FleetFile, toml_file::FileError};
 
 use super::ServiceError;
 use crate::{config::Config, identity::Identity, quic::Certificate};
 
+/// How a node begins.
+pub enum Beginning {
+    /// With its place in what a file holds.
+    File(Box<(FleetFile, Identity)>),
+    /// Without one, until a control has let it in.
+    Control(Client),
+}
+
 /// All that a node is made of but its sockets.
 pub(super) struct Loaded {
     pub(super) config: Config,
-    pub(super) fleet_file: FleetFile,
-    pub(super) identity: Identity,
+    pub(super) beginning: Beginning,
     pub(super) certificate: Option<Certificate>,
     /// About the fleet.
     pub(super) warnings: Vec<Warning>,
@@ -18,11 +25,21 @@ pub(super) struct Loaded {
 impl Loaded {
     pub(super) fn read(file: &Path) -> Result<Self, ServiceError> {
         let config = Config::read(file)?;
-        let (fleet_file, fleet, warnings) = FleetFile::open(&config.fleet.path)?;
-        let identity = Identity::new(&config.name, fleet, config.config_id())
-            .map_err(|problem| ServiceError::Fleet { file: config.fleet.path.clone(), problem })?;
+        let (beginning, warnings) = match (&config.fleet.path, config.fleet.client(file)?) {
+            (Some(path), None) => {
+                let (fleet_file, fleet, warnings) = FleetFile::open(path)?;
+                let identity = Identity::new(&config.name, fleet, config.config_id())
+                    .map_err(|problem| ServiceError::Fleet { file: path.clone(), problem })?;
+                (Beginning::File(Box::new((fleet_file, identity))), warnings)
+            }
+            (_, Some(client)) => (Beginning::Control(client), Vec::new()),
+            (None, None) => {
+                let problem = "needs path, a fleet file, or url, a control";
+                return Err(FileError::at_key(file, "fleet", problem).into());
+            }
+        };
         let certificate = certificate(&config)?;
-        Ok(Self { config, fleet_file, identity, certificate, warnings })
+        Ok(Self { config, beginning, certificate, warnings })
     }
 }
 
@@ -37,13 +54,14 @@ pub(super) fn certificate(config: &Config) -> Result<Option<Certificate>, Servic
 }
 
 pub(super) fn lacks_keys(config: &Config) -> Option<Warning> {
-    (config.keys.reset.is_none() || config.keys.token.is_none()).then(|| {
-        Warning(
+    (config.fleet.path.is_some() && (config.keys.reset.is_none() || config.keys.token.is_none()))
+        .then(|| {
+            Warning(
             "[keys] reset and token are not both set: this node makes up its own, so no other node \
              can end its clients' connections if it goes down"
                 .to_owned(),
         )
-    })
+        })
 }
 
 #[cfg(test)]

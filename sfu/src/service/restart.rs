@@ -11,6 +11,10 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (web, new_web) = (&old.webtransport, &new.webtransport);
     let changed = [
         ("name", old.name != new.name),
+        ("fleet.url", old.fleet.url != new.fleet.url),
+        ("fleet.token", old.fleet.token != new.fleet.token),
+        ("fleet.token_file", old.fleet.token_file != new.fleet.token_file),
+        ("node", old.node != new.node),
         ("fleet.config", old.fleet.config != new.fleet.config),
         ("tunnel.listen", tunnel(old) != tunnel(new)),
         ("udp.listen", udp(old) != udp(new)),
@@ -41,7 +45,7 @@ pub(crate) mod tests {
         let file = folder.path().join("sfu.toml");
         std::fs::write(&file, text).expect("written");
         let mut config = Config::read(&file).expect("valid");
-        config.fleet.path = PathBuf::new();
+        config.fleet.path = Some(PathBuf::new());
         config
     }
 

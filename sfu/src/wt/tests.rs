@@ -4,7 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quinn::Endpoint;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 use web_transport_quinn::{ClientBuilder, ReadError, Session};
 
 use super::{Handshakes, Server};
@@ -26,7 +29,8 @@ struct World {
 impl World {
     fn new(places: usize) -> Self {
         let metrics = Arc::new(Metrics::default());
-        let server = Server::with_places(Arc::new(identity("a")), metrics.clone(), places);
+        let server =
+            Server::new(Arc::new(identity("a")), metrics.clone(), Arc::new(Semaphore::new(places)));
         let endpoint: Endpoint = server_endpoint();
         let address = endpoint.local_addr().expect("bound");
         tokio::spawn(server.clone().run(endpoint));

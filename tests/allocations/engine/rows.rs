@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use kit::{Connection, Hello, Stun, quic, sample, stun};
-use lb::{DropReason, Route, engine::HELD_FOR};
+use lb::{DropReason, NAT_IDLE_MIN, Route, engine::HELD_FOR};
 
 use super::script::{
-    A, Answer, B, DOWN, Deed, FLOW_IDLE, FOUR_PASS, HASHED, OPEN, Step, VERIFIED, a_answers,
-    address_of, sends, then, to, vip,
+    A, Answer, B, DOWN, Deed, FLOW_IDLE, FOREIGN, FOUR_PASS, HASHED, OPEN, Step, VERIFIED,
+    a_answers, address_of, sends, then, to, vip,
 };
 
 /// A row: what it is, and the steps that show it.
@@ -71,7 +71,10 @@ pub(super) fn ice() -> Vec<Row> {
         ),
         (
             "a check for a node that is down",
-            vec![sends(&verified(DOWN), dropped(DropReason::NodeDown))],
+            vec![
+                sends(&verified(DOWN), Answer::Reply),
+                sends(&unverified(DOWN), dropped(DropReason::NodeDown)),
+            ],
         ),
         ("broken STUN", vec![sends(&broken, dropped(DropReason::Malformed))]),
         ("media and other STUN without a flow", followed(vec![], dropped(DropReason::NoFlow))),
@@ -143,6 +146,26 @@ pub(super) fn quic() -> Vec<Row> {
         (
             "a Handshake by hint",
             vec![hinting(), sends(&stranger.handshake(b"payload"), to(A, Route::Flow))],
+        ),
+        (
+            "IDs that a node makes up, of three lengths",
+            vec![
+                a_answers(&Connection::v1(b"s", &[0xe6; 4]).retry(b"token")),
+                a_answers(&Connection::v1(b"s", &[0xe7; 8]).handshake(b"payload")),
+                a_answers(&Connection::v1(b"s", &[0xe8; 20]).of_version(0x1a2a_3a4a, b"payload")),
+                sends(&short(&[0xe6; 20]), to(A, Route::Learned)),
+                sends(&short(&[0xe7; 20]), to(A, Route::Learned)),
+                sends(&short(&[0xe8; 20]), to(A, Route::Learned)),
+                sends(&short(&[0xe9; 20]), to(A, Route::Flow)),
+                sends(
+                    &Connection::v1(&[0xe7; 8], b"s").handshake(b"payload"),
+                    to(A, Route::Learned),
+                ),
+                sends(
+                    &Connection::v1(&[0xe7; 8], b"s").initial().ping().datagram(),
+                    to(A, Route::Learned),
+                ),
+            ],
         ),
         ("a Retry by hint", vec![hinting(), sends(&stranger.retry(b"token"), to(A, Route::Flow))]),
         (
@@ -292,6 +315,33 @@ pub(super) fn from_nodes() -> Vec<Row> {
         (
             "without a header",
             vec![then(Deed::Bare(a, vec![0; 20]), Some(dropped(DropReason::Malformed)))],
+        ),
+    ]
+}
+
+/// Both ways of a node that is reached by `nat`.
+pub(super) fn by_nat() -> Vec<Row> {
+    let answers = |datagram: Vec<u8>| then(Deed::Answer(datagram), Some(Answer::Return));
+    let short = || quic::short(&OPEN.cid(&FOREIGN, 5), b"payload");
+    let by_id = || sends(&short(), to(FOREIGN, Route::Cid));
+    vec![
+        (
+            "by nat, with a mapping that has lain idle",
+            vec![
+                by_id(),
+                then(Deed::Wait(NAT_IDLE_MIN), None),
+                then(Deed::Answer(short()), Some(dropped(DropReason::NoMapping))),
+                by_id(),
+                answers(short()),
+            ],
+        ),
+        ("by nat, both ways", vec![by_id(), answers(sample::srtp()), by_id(), answers(short())]),
+        (
+            "by nat, with a flow that the node's success confirms",
+            followed(
+                vec![sends(&unverified(FOREIGN), to(FOREIGN, Route::Ufrag)), answers(success())],
+                to(FOREIGN, Route::Flow),
+            ),
         ),
     ]
 }

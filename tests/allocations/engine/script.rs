@@ -10,7 +10,7 @@ use std::{
 use control::fleet::Fleet;
 use kit::{FleetText, Node, Routing, Session};
 use lb::{
-    DropReason, Engine, Route, Table, Verdict,
+    DropReason, Engine, NatPort, Route, Table, Verdict,
     engine::{Limits, Setup},
 };
 use wire::{FiveTuple, tunnel};
@@ -21,10 +21,11 @@ pub(super) const VERIFIED: Routing = Routing::encrypted(0).verified();
 pub(super) const OPEN: Routing = Routing::plain(1);
 pub(super) const FOUR_PASS: Routing = Routing::encrypted(2).lengths(4, 8);
 
-/// Server IDs of two nodes that serve, and of one that is down.
+/// Server IDs of two nodes that serve, of one that is down, and of one that is reached by `nat`.
 pub(super) const A: [u8; 4] = [0, 0, 0, 10];
 pub(super) const B: [u8; 4] = [0, 0, 0, 12];
 pub(super) const DOWN: [u8; 4] = [0, 0, 0, 11];
+pub(super) const FOREIGN: [u8; 4] = [0, 0, 0, 13];
 
 /// How long the engines of rows keep a flow.
 pub(super) const FLOW_IDLE: Duration = Duration::from_secs(60);
@@ -49,6 +50,7 @@ fn fleet(state: &str) -> Arc<Fleet> {
         .node(node("a", A).state(state))
         .node(node("b", B).state(state))
         .node(node("down", DOWN).state("down"))
+        .node(node("foreign", FOREIGN).forward("nat").serves(&["ice"]))
         .session(Session::new("abcd", "a"));
     Arc::new(Fleet::parse(Path::new("fleet.toml"), &text.to_string()).expect("valid").0)
 }
@@ -60,7 +62,9 @@ pub(super) enum Deed {
     Client(Vec<u8>),
     /// A sender on the tunnel's side sends this behind a header for the client at this VIP address.
     Node(SocketAddr, SocketAddr, Vec<u8>),
-    /// It sends this as it is.
+    /// The foreign node sends this to the port that its client's last datagram came from.
+    Answer(Vec<u8>),
+    /// A sender sends this to a tunnel socket as it is.
     Bare(SocketAddr, Vec<u8>),
     /// So long nothing happens.
     Wait(Duration),
@@ -83,6 +87,7 @@ pub(super) enum Answer {
     /// To a node, or, by hash, to any that serves.
     Forward(Option<SocketAddr>, Route),
     Return,
+    Reply,
     Hold,
     Drop(DropReason),
 }
@@ -106,6 +111,9 @@ impl Answer {
             (Self::Return, Verdict::Return { listener: 0, .. }) | (Self::Hold, Verdict::Hold) => {
                 true
             }
+            (Self::Return, Verdict::Return { listener: 0 })
+            | (Self::Reply, Verdict::Reply)
+            | (Self::Hold, Verdict::Hold) => true,
             (Self::Drop(expected), Verdict::Drop(reason)) => expected == *reason,
             _ => false,
         }
@@ -143,6 +151,7 @@ pub(super) fn then(deed: Deed, verdict: Option<Answer>) -> Step {
 pub(super) struct World {
     pub(super) engine: Engine,
     now: Instant,
+    port: Option<NatPort>,
     serving: Arc<Table>,
     all_down: Arc<Table>,
 }
@@ -154,12 +163,13 @@ impl World {
         let serving = Arc::new(Table::new(fleet("serving"), 1, None));
         let all_down = Arc::new(Table::new(fleet("down"), 2, Some(&serving)));
         let setup = Setup {
-            limits: Limits { flows, flow_idle: FLOW_IDLE, ..Limits::default() },
+            limits: Limits { flows, flow_idle: FLOW_IDLE, nat_mappings: flows, nat_ports: flows },
             sni: true,
             listeners: vec![vip()],
             seed: [7; 16],
         };
-        Self { engine: Engine::new(serving.clone(), setup, now), now, serving, all_down }
+        let engine = Engine::new(serving.clone(), setup, now);
+        Self { engine, now, port: None, serving, all_down }
     }
 
     /// Takes all steps of one client. The allocations that they took.
@@ -190,6 +200,9 @@ impl World {
                 }
                 self.engine.publish_gauges();
             });
+            if let Some(Verdict::Forward(destination)) = verdict {
+                self.port = destination.port;
+            }
             agree &= released == step.released.len();
             agree &= match (&verdict, step.verdict) {
                 (Some(verdict), Some(expected)) => expected.agrees(verdict),
@@ -211,6 +224,10 @@ impl World {
         match deed {
             Deed::Client(datagram) => Some(self.engine.from_client(self.now, tuple, datagram)),
             Deed::Node(sender, ..) => Some(self.engine.from_node(self.now, *sender, buffer)),
+            Deed::Answer(datagram) => {
+                let (port, node) = (self.port?, address_of(FOREIGN));
+                Some(self.engine.from_nat(self.now, port, node, datagram))
+            }
             Deed::Bare(sender, datagram) => {
                 Some(self.engine.from_node(self.now, *sender, datagram))
             }

@@ -9,6 +9,10 @@ use sha2::Sha256;
 
 use super::{HEADER_LEN, Located, Message};
 
+/// Bytes of MESSAGE-INTEGRITY and of FINGERPRINT with the headers of their attributes.
+pub(super) const INTEGRITY_LEN: usize = 24;
+pub(super) const FINGERPRINT_LEN: usize = 8;
+
 /// XORed over the CRC, so that a fingerprint never looks like another protocol's checksum.
 const FINGERPRINT_XOR: u32 = 0x5354_554e;
 
@@ -42,17 +46,14 @@ impl Message<'_> {
         let Ok(claimed) = <[u8; 4]>::try_from(value) else {
             return false;
         };
-        if at + 8 != self.bytes.len() {
+        if at + FINGERPRINT_LEN != self.bytes.len() {
             return false;
         }
-        let Some(covered) = self.covered_by(at, 8) else {
+        let Some(covered) = self.covered_by(at, FINGERPRINT_LEN) else {
             return false;
         };
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(covered.message_type);
-        crc.update(&covered.length);
-        crc.update(covered.rest);
-        crc.finalize() ^ FINGERPRINT_XOR == u32::from_be_bytes(claimed)
+        fingerprint_of(&[covered.message_type, &covered.length, covered.rest])
+            == u32::from_be_bytes(claimed)
     }
 
     fn verify_mac<M: Mac + KeyInit>(&self, key: &[u8], found: Located<'_>) -> bool {
@@ -79,6 +80,15 @@ impl Message<'_> {
             rest: before.get(4..)?,
         })
     }
+}
+
+/// The value of a FINGERPRINT behind these bytes, which tell the message's length with it.
+pub(super) fn fingerprint_of(parts: &[&[u8]]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    for part in parts {
+        crc.update(part);
+    }
+    crc.finalize() ^ FINGERPRINT_XOR
 }
 
 /// The message before an attribute, its length field as if that attribute were the last.

@@ -9,7 +9,10 @@ use kit::{
 };
 use proptest::{prelude::*, sample::select};
 use sha1::Sha1;
-use wire::stun::{IceUsername, Message, MessageClass, TransactionId, is_stun};
+use wire::stun::{
+    BINDING_ERROR_LEN, ErrorCode, IceUsername, Message, MessageClass, TransactionId, binding_error,
+    is_stun,
+};
 
 fn class() -> impl Strategy<Value = (Theirs, MessageClass)> {
     select(vec![
@@ -203,5 +206,28 @@ proptest! {
         let parts = split.map(|split| (split.server, split.client));
         prop_assert_eq!(parts, fits.then_some((server.as_bytes(), client.as_bytes())));
         prop_assert_eq!(IceUsername::parse(server.as_bytes()), None);
+    }
+
+    /// Byte for byte: neither leaves anything open.
+    #[test]
+    fn an_error_response_is_what_stun_codec_writes(
+        transaction in any::<[u8; 12]>(),
+        password in "[A-Za-z0-9+/]{1,80}",
+        guess in "[A-Za-z0-9+/]{1,80}",
+    ) {
+        let ours =
+            binding_error(TransactionId(transaction), ErrorCode::BadRequest, password.as_bytes());
+        let theirs = Stun::new(Theirs::ErrorResponse, transaction)
+            .error_code(400)
+            .integrity(&password)
+            .fingerprint()
+            .bytes();
+        prop_assert_eq!(&ours[..], &theirs[..]);
+        prop_assert_eq!(ours.len(), BINDING_ERROR_LEN);
+        let read = Message::parse(&ours).expect("well-formed");
+        prop_assert_eq!(read.class(), MessageClass::Error);
+        prop_assert_eq!(read.transaction_id(), TransactionId(transaction));
+        prop_assert!(read.verify_fingerprint() && read.verify_integrity(password.as_bytes()));
+        prop_assert_eq!(read.verify_integrity(guess.as_bytes()), guess == password);
     }
 }

@@ -74,7 +74,12 @@ impl Agent {
     pub(super) fn first_offer(&mut self) -> Result<(String, SdpPendingOffer), ClientError> {
         let mut api = self.rtc.sdp_api();
         let kinds = [MediaKind::Audio, MediaKind::Video];
-        for kind in kinds.into_iter().take(if self.options.video { 2 } else { 1 }) {
+        let sent = match &self.options {
+            WebRtcOptions { silent: true, .. } => 0,
+            WebRtcOptions { video: true, .. } => 2,
+            _ => 1,
+        };
+        for kind in kinds.into_iter().take(sent) {
             let mid = api.add_media(kind, Direction::SendOnly, None, None, None);
             self.tracks.push(Track { mid, kind, sequence: 0 });
         }

@@ -16,6 +16,9 @@ const CHECK_LIFE: Duration = Duration::from_secs(5);
 /// Open: how long a hint lives after its last use.
 const HINT_LIFE: Duration = Duration::from_secs(120);
 
+/// Open: how long a learned ID lives after its last use.
+const LEARNED_LIFE: Duration = Duration::from_secs(120);
+
 /// Open: how long a choice lives after its last use.
 const CHOICE_LIFE: Duration = Duration::from_secs(30);
 
@@ -24,6 +27,7 @@ pub(super) struct Memory {
     pub(super) flow_idle: Duration,
     pub(super) flows: Vec<Flow>,
     pub(super) hints: Vec<Hint>,
+    pub(super) learned: Vec<Learned>,
     checks: Vec<Check>,
     choices: Vec<(Connection, Choice, Instant)>,
 }
@@ -56,6 +60,14 @@ pub(super) struct Hint {
     pub(super) used: Instant,
 }
 
+/// What a node calls a connection.
+#[derive(Clone)]
+pub(super) struct Learned {
+    pub(super) cid: Vec<u8>,
+    pub(super) place: Place,
+    pub(super) used: Instant,
+}
+
 /// What was decided for a connection.
 #[derive(Clone)]
 pub(super) struct Choice {
@@ -69,6 +81,7 @@ impl Memory {
             flow_idle,
             flows: Vec::new(),
             hints: Vec::new(),
+            learned: Vec::new(),
             checks: Vec::new(),
             choices: Vec::new(),
         }
@@ -78,6 +91,7 @@ impl Memory {
         let idle = self.flow_idle;
         self.flows.retain(|flow| now - flow.used < idle);
         self.hints.retain(|hint| now - hint.used < HINT_LIFE);
+        self.learned.retain(|learned| now - learned.used < LEARNED_LIFE);
         self.checks.retain(|check| now - check.at < CHECK_LIFE);
         self.choices.retain(|(.., used)| now - *used < CHOICE_LIFE);
     }
@@ -87,6 +101,7 @@ impl Memory {
             flow.place.take_if(|place| is_gone(place));
         }
         self.hints.retain(|hint| !is_gone(&hint.place));
+        self.learned.retain(|learned| !is_gone(&learned.place));
         self.checks.retain(|check| !is_gone(&check.place));
         self.choices.retain(|(_, choice, _)| !is_gone(&choice.place));
     }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use control::fleet::{Fleet, Node, State};
+use control::fleet::{Fleet, Forward, Node, State};
 use wire::{
     carrier::{self, IceKey},
     maglev::{self, HashKey},
@@ -84,11 +84,15 @@ impl Places {
         Some(self.of_registered(session.node, session.address))
     }
 
-    pub(super) fn of_sender(&self, sender: SocketAddr) -> Option<Place> {
-        let node = self.fleet.nodes.iter().find(|node| node.address == sender);
+    /// Who has an address, if it is reached in this way.
+    pub(super) fn of_sender(&self, sender: SocketAddr, way: Forward) -> Option<Place> {
+        let mut nodes = self.fleet.nodes.iter().filter(|node| node.forward == way);
+        let node = nodes.find(|node| node.address == sender);
         let session = || {
             let mut sessions = self.fleet.sessions.iter();
-            sessions.find(|session| session.address == Some(sender))
+            sessions.find(|session| {
+                session.address == Some(sender) && self.fleet.nodes[session.node].forward == way
+            })
         };
         node.map(own)
             .or_else(|| session().map(|session| self.of_registered(session.node, session.address)))

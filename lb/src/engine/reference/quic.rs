@@ -25,7 +25,10 @@ impl Reference {
         let dcid = short_header_dcid(datagram).unwrap_or_default();
         match self.places.of_cid(dcid) {
             Some(place) => self.named(place, Route::Cid, dcid),
-            None => self.hint(now, tuple),
+            None => match self.learned_within(now, dcid) {
+                Some(place) => self.by_learned(now, tuple, place),
+                None => self.hint(now, tuple),
+            },
         }
     }
 
@@ -42,9 +45,12 @@ impl Reference {
         let opening = Opening::new(tuple, &header, datagram);
         let decision = match self.places.of_cid(header.dcid) {
             Some(place) => self.named(place, Route::Cid, header.dcid),
-            None => match self.earlier_choice(now, &opening) {
-                Some(to) => Ok(to),
-                None => return self.unnamed(now, &opening, header.packet_type()),
+            None => match self.learned_of_long(now, &header) {
+                Some(place) => self.by_learned(now, tuple, place),
+                None => match self.earlier_choice(now, &opening) {
+                    Some(to) => Ok(to),
+                    None => return self.unnamed(now, &opening, header.packet_type()),
+                },
             },
         };
         if opening.is_initial {
@@ -95,11 +101,7 @@ impl Reference {
         if !self.waiting.has(&opening.connection) {
             self.memory.choose(now, &opening.connection, &hashed);
         }
-        match self.memory.hint(tuple) {
-            // Open: being looked at keeps a hint.
-            Some(hint) => hint.used = now,
-            None => self.leave_hint(now, tuple, &hashed),
-        }
+        self.keep_hint(now, tuple, &hashed);
         hashed
     }
 
@@ -163,6 +165,14 @@ impl Reference {
         hint.used = now;
         let place = hint.place.clone();
         self.go(place, Route::Flow, DropReason::UnknownCid)
+    }
+
+    /// Open: being looked at keeps a hint.
+    pub(super) fn keep_hint(&mut self, now: Instant, tuple: FiveTuple, decision: &Decision) {
+        match self.memory.hint(tuple) {
+            Some(hint) => hint.used = now,
+            None => self.leave_hint(now, tuple, decision),
+        }
     }
 
     fn leave_hint(&mut self, now: Instant, tuple: FiveTuple, decision: &Decision) {

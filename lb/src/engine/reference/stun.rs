@@ -1,6 +1,6 @@
 //! STUN rows, and what follows the flow that STUN binds.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use control::fleet::State;
 use wire::{
@@ -15,20 +15,42 @@ use super::{
 };
 use crate::verdict::{DropReason, Route};
 
+/// Why a check goes nowhere.
+enum Refused {
+    Answered,
+    Dropped(DropReason),
+}
+
+impl From<DropReason> for Refused {
+    fn from(reason: DropReason) -> Self {
+        Self::Dropped(reason)
+    }
+}
+
 impl Reference {
-    pub(super) fn stun(&mut self, now: Instant, tuple: FiveTuple, datagram: &[u8]) -> Decision {
+    /// `None`: answered.
+    pub(super) fn stun(
+        &mut self,
+        now: Instant,
+        tuple: FiveTuple,
+        datagram: &[u8],
+    ) -> Option<Decision> {
         let Ok(message) = Message::parse(datagram) else {
-            return Err(DropReason::Malformed);
+            return Some(Err(DropReason::Malformed));
         };
         let is_request = message.class() == MessageClass::Request && message.method() == BINDING;
         // Open: a USERNAME without a colon is treated as none.
         let has_pair = message.username().is_some_and(|username| username.contains(&b':'));
         if !is_request || !has_pair {
-            return self.flow(now, tuple);
+            return Some(self.flow(now, tuple));
         }
         match message.ice_username() {
-            Some(username) => self.check(now, tuple, &message, &username),
-            None => Err(DropReason::UnknownUfrag),
+            Some(username) => match self.check(now, tuple, &message, &username) {
+                Err(Refused::Answered) => None,
+                Err(Refused::Dropped(reason)) => Some(Err(reason)),
+                Ok(to) => Some(Ok(to)),
+            },
+            None => Some(Err(DropReason::UnknownUfrag)),
         }
     }
 
@@ -38,7 +60,7 @@ impl Reference {
         tuple: FiveTuple,
         message: &Message<'_>,
         username: &IceUsername<'_>,
-    ) -> Decision {
+    ) -> Result<To, Refused> {
         let session = self.places.of_session(username).map(|place| (place, Route::Session));
         let named = self.places.of_ufrag(username.server);
         let ice_key = named.as_ref().and_then(|(_, key)| *key);
@@ -50,16 +72,31 @@ impl Reference {
         if let Some(key) = ice_key {
             let password = key.password(username.server);
             if !message.verify_integrity(password.as_bytes()) || !message.verify_fingerprint() {
-                return Err(DropReason::Unauthenticated);
+                return Err(Refused::Dropped(DropReason::Unauthenticated));
             }
         }
-        let to = self.go(place, by, DropReason::UnknownUfrag)?;
+        let to = match self.go(place, by, DropReason::UnknownUfrag) {
+            Err(DropReason::NodeDown) if verified => return Err(self.answer(now)),
+            other => other?,
+        };
         if verified {
             self.bind(now, tuple, &to.place);
         } else {
             self.expect_success(now, tuple, message, &to);
         }
         Ok(to)
+    }
+
+    /// Open: at most 1,000 answers within a second, which begins with the first of them.
+    fn answer(&mut self, now: Instant) -> Refused {
+        if self.replies.first().is_some_and(|first| now - *first >= Duration::from_secs(1)) {
+            self.replies.clear();
+        }
+        if self.replies.len() == 1_000 {
+            return Refused::Dropped(DropReason::RateLimited);
+        }
+        self.replies.push(now);
+        Refused::Answered
     }
 
     fn expect_success(&mut self, now: Instant, tuple: FiveTuple, message: &Message<'_>, to: &To) {

@@ -263,6 +263,77 @@ pub(super) fn answers() -> &'static [Sample] {
     &POOL
 }
 
+/// What servers call their connections, some of it the beginning of another, too short, too long,
+/// a routing ID of A, or what a client has chosen.
+fn own_ids() -> [(&'static str, Vec<u8>); 9] {
+    let id = [0xea; 21];
+    [
+        ("3 bytes", id[..3].to_vec()),
+        ("4 bytes", id[..4].to_vec()),
+        ("8 bytes", id[..8].to_vec()),
+        ("20 bytes", id[..20].to_vec()),
+        ("21 bytes", id.to_vec()),
+        ("none", vec![]),
+        ("of A", VERIFIED.cid(&A.server_id, 3)),
+        ("of nobody", VERIFIED.cid(&[9; 4], 3)),
+        ("of a client", vec![0xe1; 8]),
+    ]
+}
+
+/// What teaches, and what looks as if it did.
+pub(super) fn lessons() -> &'static [Sample] {
+    static POOL: Pool = LazyLock::new(|| {
+        let mut samples = Vec::new();
+        for (name, id) in own_ids() {
+            let connection = Connection::v1(b"client", &id);
+            let cleared = |mut packet: Vec<u8>| {
+                packet[0] &= !0x40;
+                packet
+            };
+            for (kind, bytes) in [
+                ("Initial", connection.initial().ping().datagram()),
+                ("greased Handshake", cleared(connection.handshake(&[0x1b; 40]))),
+                ("greased unknown", cleared(connection.of_version(0x1a2a_3a4a, &[0x2b; 40]))),
+                ("Handshake", Connection::v2(b"client", &id).handshake(&[0x1b; 40])),
+                ("Retry", connection.retry(b"token")),
+                ("unknown version", connection.of_version(0x1a2a_3a4a, &[0x2b; 40])),
+                ("Version Negotiation", quic::version_negotiation(b"client", &id, &[1])),
+                ("cut Handshake", connection.handshake(&[])[..15].to_vec()),
+            ] {
+                samples.push((format!("{kind} that calls itself {name}"), bytes));
+            }
+        }
+        pool(samples)
+    });
+    &POOL
+}
+
+/// What clients send to IDs that servers have made up.
+pub(super) fn taught() -> &'static [Sample] {
+    static POOL: Pool = LazyLock::new(|| {
+        let mut samples = Vec::new();
+        for (name, id) in own_ids() {
+            let connection = Connection::v1(&id, b"client");
+            for (kind, bytes) in [
+                ("short header", quic::short(&id, &[0x3b; 30])),
+                ("bare short header", quic::short(&id, &[])),
+                ("Handshake", connection.handshake(&[0x4b; 40])),
+                ("0-RTT", connection.zero_rtt(&[0x5b; 40])),
+                ("unknown version", connection.of_version(0x1a2a_3a4a, &[0x6b; 40])),
+                (
+                    "later Initial",
+                    connection.initial().sealed_for(b"its first DCID").ping().datagram(),
+                ),
+                ("first Initial", connection.hello(&Hello::named("www.example.com").bytes())),
+            ] {
+                samples.push((format!("{kind} to {name}"), bytes));
+            }
+        }
+        pool(samples)
+    });
+    &POOL
+}
+
 /// How many first halves there are.
 pub(super) const HALVES: u16 = 400;
 

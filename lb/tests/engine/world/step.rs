@@ -77,6 +77,7 @@ impl Moved {
                 self.add(&format!("routes {}", by.label()), 1);
             }
             Answer::Return { .. } => self.add("verdicts forward", 1),
+            Answer::Reply => self.add("verdicts reply", 1),
             Answer::Hold => self.add("verdicts hold", 1),
             Answer::Drop(reason) => {
                 self.add("verdicts drop", 1);

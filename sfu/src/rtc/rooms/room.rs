@@ -27,6 +27,9 @@ struct Member {
     mirror: bool,
     /// Media lines that we send on, and which track feeds each.
     slots: BTreeMap<Mid, Slot>,
+    /// What fed slots that have no track now: the next one's packets are numbered on from there, or the
+    /// subscriber would take them for replayed ones.
+    idle: BTreeMap<Mid, Forward>,
     /// The tracks it gets.
     gets: BTreeSet<Line>,
     /// How many these are.
@@ -149,10 +152,11 @@ impl Room {
             owner.tracks.remove(&line.1);
             *owner.own.of(kind) -= 1;
         }
-        for &(subscriber, slot) in track.forwards.keys() {
+        for ((subscriber, slot), forward) in track.forwards {
             if let Some(member) = self.members.get_mut(&subscriber) {
                 member.gets.remove(&line);
                 *member.got.of(kind) -= 1;
+                member.idle.insert(slot, forward.parted());
                 if let Some(slot) = member.slots.get_mut(&slot) {
                     slot.source = None;
                 }
@@ -173,7 +177,8 @@ impl Room {
         member.gets.remove(&source);
         if let Some(track) = self.tracks.get_mut(&source) {
             *member.got.of(track.kind) -= 1;
-            track.forwards.remove(&(subscriber, slot));
+            let forward = track.forwards.remove(&(subscriber, slot));
+            member.idle.extend(forward.map(|forward| (slot, forward.parted())));
         }
     }
 
@@ -196,11 +201,12 @@ impl Room {
         for (slot, line) in free.into_iter().zip(waiting) {
             member.gets.insert(line);
             *member.got.of(kind) += 1;
+            let forward = member.idle.remove(&slot).unwrap_or_else(|| Forward::new(slot));
             if let Some(slot) = member.slots.get_mut(&slot) {
                 slot.source = Some(line);
             }
             if let Some(track) = self.tracks.get_mut(&line) {
-                track.forwards.insert((subscriber, slot), Forward::new(slot));
+                track.forwards.insert((subscriber, slot), forward);
             }
             if kind == MediaKind::Video {
                 fresh.insert(line);

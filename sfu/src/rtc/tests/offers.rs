@@ -1,6 +1,6 @@
 //! Offers: hostile ones, and restarts.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use str0m::{
     IceCreds,
@@ -72,10 +72,10 @@ fn an_update_that_makes_the_library_panic_ends_that_session_and_no_other() {
     let session_part = SESSION.replace("BUNDLE 0 1", &format!("BUNDLE {mid} 1"));
     let offer = format!("{session_part}{audio}{}", line("video", 1, "VP8/90000", "abcd"));
     let offer = offer.replace("96", "111");
-    let problem = refused(world.node.update(world.now, &session, &offer));
+    let problem = refused(world.node.update(world.now, &session, None, &offer));
     assert!(problem.contains("Pt locked"), "{problem}");
     assert_eq!(world.metrics.sessions_count(Kind::Ice), 1);
-    let gone = world.node.update(world.now, &session, &offer);
+    let gone = world.node.update(world.now, &session, None, &offer);
     assert!(matches!(gone, Err(Refused::NoSession)), "{gone:?}");
     let answer = world.update(other, true);
     assert!(answer.is_ok(), "{answer:?}");
@@ -106,6 +106,51 @@ fn hostile_offers_are_refused_and_leave_nothing_behind() {
     assert_eq!(world.metrics.sessions_count(Kind::Ice), 0);
     let lines = refused(world.offer(&format!("{SESSION}{many}")));
     assert!(lines.ends_with("it has 300 media lines, more than 256"), "{lines}");
+}
+
+#[test]
+fn clients_are_told_what_the_vip_is_when_they_ask_and_those_that_are_there_go_on() {
+    let mut world = World::new();
+    let client = world.join(|client| {
+        client.line(MediaKind::Audio, Direction::SendOnly);
+    });
+    world.until("it connects", |world| world.clients[client].connected);
+    world.candidates.store(Arc::new(vec!["203.0.113.9:443".parse().expect("an address")]));
+    let (offer, _) = {
+        let mut other = Client::new(world.now, 1);
+        other.line(MediaKind::Audio, Direction::SendOnly).offer(|_| {})
+    };
+    let answer = world.offer(&offer).expect("is answered").answer;
+    let told: Vec<_> = answer.lines().filter(|line| line.starts_with("a=candidate:")).collect();
+    assert_eq!(told.len(), 1, "{answer}");
+    assert!(told[0].contains(" 203.0.113.9 443 typ host"), "{}", told[0]);
+    world.run(SECOND * 60);
+    assert!(world.clients[client].rtc.is_connected(), "its checks are answered still");
+    world.candidates.store(Arc::new(Vec::new()));
+    let refused = world.offer(&offer);
+    assert!(matches!(refused, Err(Refused::NoCandidates)), "{refused:?}");
+}
+
+#[test]
+fn a_session_takes_one_of_the_nodes_places_for_as_long_as_it_lasts() {
+    let mut world = World::new();
+    let _taken = world.places.clone().try_acquire_many_owned(98).expect("there are 100");
+    let offer = |client: &mut Client| {
+        client.line(MediaKind::Audio, Direction::SendOnly);
+    };
+    let first = world.join(offer);
+    world.join(offer);
+    let (text, _) = {
+        let mut other = Client::new(world.now, 2);
+        other.line(MediaKind::Audio, Direction::SendOnly).offer(|_| {})
+    };
+    let refused = world.offer(&text);
+    assert!(matches!(refused, Err(Refused::Full)), "{refused:?}");
+    let session = world.clients[first].session.clone().expect("joined");
+    world.node.leave(world.now, &session).expect("it is there");
+    assert!(world.offer(&text).is_ok());
+    assert!(world.offer("").is_err());
+    assert_eq!(world.places.available_permits(), 0, "what is refused takes none");
 }
 
 #[test]
@@ -159,7 +204,7 @@ fn after_a_restart_that_fails_the_session_goes_on_with_what_it_had() {
     // Its one line under another name, where there is one already.
     let session_part = SESSION.replace("BUNDLE 0 1", "BUNDLE 7");
     let offer = format!("{session_part}{}", line("audio", 7, "opus/48000/2", "abcd"));
-    let problem = refused(world.node.update(world.now, &session, &offer));
+    let problem = refused(world.node.update(world.now, &session, None, &offer));
     assert!(problem.contains("Changed order"), "{problem}");
     let IceCreds { ufrag, .. } = world.clients[client].credentials();
     assert_ne!(ufrag, "abcd");

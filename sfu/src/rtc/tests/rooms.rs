@@ -10,7 +10,7 @@ use str0m::{
 use super::world::{World, room};
 use crate::{
     metrics::Drop,
-    rtc::{Refused, forward::PAYLOAD_MAX, rooms::PARTICIPANTS_MAX, sessions::Key},
+    rtc::{Refused, Role, forward::PAYLOAD_MAX, rooms::PARTICIPANTS_MAX, sessions::Key},
 };
 
 /// A client that sends video and one that receives it, connected.
@@ -79,5 +79,5 @@ fn a_room_has_a_bound() {
     let refused = world.offer(&offer);
     assert!(matches!(refused, Err(Refused::RoomFull)), "{refused:?}");
     let other = "other".parse().expect("a name");
-    assert!(world.node.join(world.now, other, false, &offer).is_ok());
+    assert!(world.node.join(world.now, other, Role::Participant, &offer).is_ok());
 }

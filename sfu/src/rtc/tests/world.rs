@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use str0m::{
     Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig,
     change::{SdpAnswer, SdpPendingOffer},
@@ -13,13 +14,14 @@ use str0m::{
     net::{Protocol, Receive},
     rtp::{RtpPacket, RtpWrite},
 };
+use tokio::sync::Semaphore;
 use wire::FiveTuple;
 
 use crate::{
     RoomName,
     identity::tests::identity,
     metrics::{Drop, Metrics},
-    rtc::{Joined, Path, Refused, SessionId, Transmit, WebRtc},
+    rtc::{Joined, Path, Refused, Role, SessionId, Transmit, Updated, WebRtc},
 };
 
 /// The world is moved on by so much at a time.
@@ -38,23 +40,39 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) node: WebRtc,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) candidates: Arc<ArcSwap<Vec<SocketAddr>>>,
+    pub(super) places: Arc<Semaphore>,
     pub(super) clients: Vec<Client>,
 }
 
 impl World {
     pub(super) fn new() -> Self {
         let metrics = Arc::new(Metrics::default());
-        let node = WebRtc::new(Arc::new(identity("a")), metrics.clone(), vec![vip()]);
-        Self { now: Instant::now(), node, metrics, clients: Vec::new() }
+        let candidates = Arc::new(ArcSwap::from_pointee(vec![vip()]));
+        let places = Arc::new(Semaphore::new(100));
+        let node = WebRtc::new(
+            Arc::new(identity("a")),
+            metrics.clone(),
+            candidates.clone(),
+            places.clone(),
+        );
+        Self { now: Instant::now(), node, metrics, candidates, places, clients: Vec::new() }
     }
 
     /// A client joins, sending what `offer` adds. Gives back its index.
     pub(super) fn join(&mut self, offer: impl FnOnce(&mut Client)) -> usize {
+        self.join_as(Role::Participant, offer)
+    }
+
+    /// The same in another role.
+    pub(super) fn join_as(&mut self, role: Role, offer: impl FnOnce(&mut Client)) -> usize {
         let mut client = Client::new(self.now, self.clients.len());
         offer(&mut client);
         let (text, pending) = client.offer(|_| {});
-        let joined = self.node.join(self.now, room(), false, &text).expect("is answered");
+        let joined = self.node.join(self.now, room(), role, &text).expect("is answered");
         client.accept(pending, &joined.answer);
+        client.answer = joined.answer;
+        client.tag = joined.tag;
         client.session = Some(joined.id);
         self.clients.push(client);
         self.clients.len() - 1
@@ -62,7 +80,7 @@ impl World {
 
     /// The same with an offer of anybody's.
     pub(super) fn offer(&mut self, offer: &str) -> Result<Joined, Refused> {
-        self.node.join(self.now, room(), false, offer)
+        self.node.join(self.now, room(), Role::Participant, offer)
     }
 
     /// A client's further offer, and what it was answered.
@@ -74,8 +92,10 @@ impl World {
             }
         });
         let session = client.session.clone().expect("joined");
-        let answer = self.node.update(self.now, &session, &offer)?;
+        let Updated { answer, tag } = self.node.update(self.now, &session, None, &offer)?;
         client.accept(pending, &answer);
+        client.answer.clone_from(&answer);
+        client.tag = tag;
         Ok(answer)
     }
 
@@ -140,6 +160,9 @@ pub(super) struct Client {
     pub(super) rtc: Rtc,
     pub(super) address: SocketAddr,
     pub(super) session: Option<SessionId>,
+    /// The last answer, and what names the ICE session.
+    pub(super) answer: String,
+    pub(super) tag: String,
     /// Says and hears nothing.
     pub(super) silent: bool,
     pub(super) connected: bool,
@@ -167,6 +190,8 @@ impl Client {
             rtc,
             address,
             session: None,
+            answer: String::new(),
+            tag: String::new(),
             silent: false,
             connected: false,
             received: Vec::new(),

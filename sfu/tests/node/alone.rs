@@ -2,48 +2,15 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
-    sync::Arc,
     time::Duration,
 };
 
-use control::fleet::Fleet;
-use sfu::{
-    Node, Setup,
-    identity::Identity,
-    quic::{Certificate, FleetKeys, KEY_LEN},
-    tunnel::Socket,
-};
-use tokio::{
-    net::{TcpListener, UdpSocket},
-    task::spawn_blocking,
-    time::timeout,
-};
+use sfu::quic::Certificate;
+use tokio::{net::UdpSocket, time::timeout};
+use ureq::http::Request;
 use wire::{FiveTuple, tunnel};
 
-const FLEET: &str = "hash_key = \"00112233445566778899aabbccddeeff\"\n[[routing]]\nconfig = 0\n\
-                     [[node]]\nid = \"a\"\nserver_id = \"0000000a\"\naddress = \"10.0.0.1:7\"\n";
-
-/// A node, its tunnel socket, and its plain one.
-async fn node() -> (Node, SocketAddr, SocketAddr) {
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let (fleet, _) = Fleet::parse(Path::new("fleet.toml"), FLEET).expect("a valid fleet");
-    let lbs = vec!["127.0.0.0/8".parse().expect("a network")];
-    let tunnel = Socket::tunnel(any, lbs).expect("a port is free");
-    let plain = Socket::plain(any).expect("a port is free");
-    let addresses = (tunnel.local_addr(), plain.local_addr());
-    let node = Node::start(Setup {
-        identity: Arc::new(Identity::new("a", fleet, None).expect("a node of it")),
-        sockets: vec![tunnel, plain],
-        candidates: vec![addresses.1],
-        keys: FleetKeys { reset: [1; KEY_LEN], token: [2; KEY_LEN] },
-        certificate: None,
-        domain: "onevip.invalid".to_owned(),
-        signalling: TcpListener::bind(any).await.expect("a port is free"),
-        admin: TcpListener::bind(any).await.expect("a port is free"),
-    });
-    (node.expect("it starts"), addresses.0, addresses.1)
-}
+use crate::support::{self, header, media, node, offer};
 
 /// What a node's socket answers.
 async fn ask(to: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
@@ -56,18 +23,12 @@ async fn ask(to: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Status, `Retry-After` and body of a call.
-async fn call(method: &'static str, url: String, body: &'static str) -> (u16, String, String) {
-    let asking = move || {
-        let request = ureq::http::Request::builder().method(method).uri(url).body(body);
-        let agent: ureq::Agent =
-            ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut answer = agent.run(request.expect("a request")).expect("it answers");
-        let retry = answer.headers().get("retry-after").map(|value| value.to_str().expect("text"));
-        let retry = retry.unwrap_or_default().to_owned();
-        let text = answer.body_mut().read_to_string().expect("text");
-        (answer.status().as_u16(), retry, text)
-    };
-    spawn_blocking(asking).await.expect("ran")
+async fn call(method: &str, url: String, body: &str) -> (u16, String, String) {
+    let request = Request::builder().method(method).uri(url);
+    let request = request.header("content-type", "application/sdp").body(body.to_owned());
+    let answer = support::call(request.expect("a request")).await;
+    let retry = header(&answer, "retry-after").to_owned();
+    (answer.status().as_u16(), retry, answer.into_body())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,24 +48,11 @@ async fn the_plain_socket_does_not_make_the_reset_tokens_of_connections_behind_t
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offer_that_makes_the_library_panic_leaves_the_node_ready() {
     let (node, ..) = node().await;
-    let media = |kind: &str, mid: u8, codec: &str| {
-        format!(
-            "m={kind} 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\na=sendrecv\r\n\
-             a=rtcp-mux\r\na=setup:actpass\r\na=rtpmap:96 {codec}\r\na=ice-ufrag:abcd\r\n\
-             a=ice-pwd:0123456789012345678901\r\n"
-        )
-    };
-    let fingerprint = ["11"; 32].join(":");
-    let offer = format!(
-        "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
-         a=fingerprint:sha-256 {fingerprint}\r\n{}{}",
-        media("audio", 0, "opus/48000/2"),
-        media("video", 1, "VP8/90000"),
-    );
-    let offer: &'static str = offer.leak();
+    let offer = offer(&[media("audio", 0, "opus/48000/2"), media("video", 1, "VP8/90000")]);
+    let offer: String = offer;
     for _ in 0..2 {
         let url = format!("http://{}/rooms/r/sessions", node.signalling());
-        let (status, _, problem) = call("POST", url, offer).await;
+        let (status, _, problem) = call("POST", url, &offer).await;
         assert_eq!(status, 400, "{problem}");
         assert!(problem.contains("Pt locked multiple times: 96"), "{problem}");
     }
@@ -120,7 +68,7 @@ async fn a_node_that_leaves_tells_newcomers_to_go_elsewhere() {
     let url = |path: &str| format!("http://{signalling}{path}");
     let (status, ..) = call("POST", url(newcomers[1]), "").await;
     assert_eq!(status, 200);
-    node.leave();
+    node.handle().leave();
     for path in newcomers {
         let (status, retry, problem) = call("POST", url(path), "v=0").await;
         assert_eq!((status, retry.as_str()), (503, "5"), "{path}: {problem}");
@@ -129,6 +77,31 @@ async fn a_node_that_leaves_tells_newcomers_to_go_elsewhere() {
     for method in ["PATCH", "DELETE"] {
         let (status, _, problem) = call(method, url("/sessions/1"), "v=0").await;
         assert_eq!(status, 404, "those that it has are served: {problem}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_how_full_it_is_and_takes_other_addresses_to_tell_clients() {
+    let (node, ..) = node().await;
+    let empty = node.handle().load();
+    assert!(empty.sessions == 0 && empty.sessions_max > 0, "{empty:?}");
+    let offer: String = offer(&[media("audio", 0, "opus/48000/2")]);
+    let url = |path: &str| format!("http://{}{path}", node.signalling());
+    node.handle()
+        .set_candidates(&[kit::address("203.0.113.9:443"), kit::address("[2001:db8::9]:443")]);
+    let (status, _, answer) = call("POST", url("/rooms/r/sessions"), &offer).await;
+    assert_eq!(status, 201, "{answer}");
+    let told: Vec<_> = answer.lines().filter(|line| line.starts_with("a=candidate:")).collect();
+    assert!(told.len() == 2 && told[0].contains(" 203.0.113.9 443 "), "{told:?}");
+    assert_eq!(node.handle().load(), sfu::Load { sessions: 1, ..empty });
+    let (status, _, told) = call("POST", url("/rooms/r/webtransport"), "").await;
+    assert_eq!(status, 200, "{told}");
+    assert!(told.contains("[\"203.0.113.9:443\",\"[2001:db8::9]:443\"]"), "{told}");
+    node.handle().set_candidates(&[]);
+    for path in ["/rooms/r/sessions", "/rooms/r/webtransport"] {
+        let (status, _, problem) = call("POST", url(path), &offer).await;
+        assert_eq!(status, 503, "{path}: {problem}");
+        assert!(problem.contains("does not know the VIP's addresses yet"), "{problem}");
     }
 }
 

@@ -1,0 +1,311 @@
+//! Control as its callers see it: nodes, LBs and the command line.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+use reqwest::{Method, StatusCode};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{sync::watch, time};
+use tracing::{info, warn};
+
+use crate::{
+    api::{FleetView, Heartbeat, LbRegistration, LbReport, Registration},
+    fleet::{Fleet, NodeId, Warning},
+    fold,
+    http::Token,
+    records::NodeSecrets,
+};
+
+/// How long a call may take that waits for nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a call waits for another fleet, in seconds.
+const WAIT: u64 = 25;
+
+/// How long to wait before control is asked again after a failure, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// A control's API. Clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    base: String,
+    token: Option<Token>,
+    http: reqwest::Client,
+}
+
+/// Why control did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// It cannot be reached, or does not speak HTTP.
+    #[error("control at {base}: {problem}")]
+    Unreachable {
+        /// Where it should be.
+        base: String,
+        /// What happened.
+        problem: String,
+    },
+    /// It said no.
+    #[error("control at {base}: {refusal}")]
+    Refused {
+        /// Where it is.
+        base: String,
+        /// What it said.
+        refusal: Refusal,
+    },
+    /// What it said is not what was asked for.
+    #[error("control at {base} answered what cannot be: {problem}")]
+    Answer {
+        /// Where it is.
+        base: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A problem document (RFC 9457).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Refusal {
+    /// The status of the answer.
+    pub status: u16,
+    /// What was refused, for programs.
+    pub code: String,
+    /// The same for people.
+    pub detail: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.detail.as_str() {
+            "" => write!(f, "status {}", self.status),
+            detail => f.write_str(detail),
+        }
+    }
+}
+
+/// A text that is not where a control could be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not where a control could be: http://HOST:PORT")]
+pub struct InvalidUrl(String);
+
+/// What is sent along with a call.
+type Body<'a, B> = Option<&'a B>;
+
+impl Client {
+    /// A client of the control at `url`, such as `http://127.0.0.1:8000`.
+    ///
+    /// # Errors
+    /// [`InvalidUrl`]; TLS is for a proxy in front of it.
+    pub fn new(url: &str, token: Option<Token>) -> Result<Self, InvalidUrl> {
+        let invalid = || InvalidUrl(url.to_owned());
+        let parsed = reqwest::Url::parse(url).map_err(|_| invalid())?;
+        if parsed.scheme() != "http" || parsed.query().is_some() || parsed.fragment().is_some() {
+            return Err(invalid());
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(PATIENCE)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(|_| invalid())?;
+        Ok(Self { base: url.trim_end_matches('/').to_owned(), token, http })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Reads something.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::GET, path, None::<&()>).await
+    }
+
+    /// Asks for something without saying more.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::POST, path, None::<&()>).await
+    }
+
+    /// Asks for something that has an answer; `body` goes as JSON.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ask<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body<'_, B>,
+    ) -> Result<T, ClientError> {
+        let (_, bytes) = self.call(method, path, body, PATIENCE).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.answer(&error))
+    }
+
+    /// Asks for something that has none.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn tell<B: Serialize + Sync>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body<'_, B>,
+    ) -> Result<(), ClientError> {
+        self.call(method, path, body, PATIENCE).await.map(drop)
+    }
+
+    /// Lets a node in, or keeps it in.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn register(
+        &self,
+        id: &NodeId,
+        heartbeat: &Heartbeat,
+    ) -> Result<Registration, ClientError> {
+        self.ask(Method::PUT, &format!("/v1/nodes/{id}"), Some(heartbeat)).await
+    }
+
+    /// Lets an LB in, or keeps it in.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn report(
+        &self,
+        id: &NodeId,
+        report: &LbReport,
+    ) -> Result<LbRegistration, ClientError> {
+        self.ask(Method::PUT, &format!("/v1/lbs/{id}"), Some(report)).await
+    }
+
+    /// The fleet, when it is another than that of revision `known`. `None`: it still is the same.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn fleet(&self, known: Option<u64>) -> Result<Option<FleetView>, ClientError> {
+        let after = known.map(|known| format!("after={known}&")).unwrap_or_default();
+        let path = format!("/v1/fleet?{after}wait={WAIT}");
+        let patience = PATIENCE + Duration::from_secs(WAIT);
+        let (status, bytes) = self.call(Method::GET, &path, None::<&()>, patience).await?;
+        if status == StatusCode::NOT_MODIFIED {
+            return Ok(None);
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| self.answer(&error))
+    }
+
+    async fn call<B: Serialize + Sync>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body<'_, B>,
+        patience: Duration,
+    ) -> Result<(StatusCode, Vec<u8>), ClientError> {
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
+            base: self.base.clone(),
+            problem: cause(&error),
+        };
+        let response = request.timeout(patience).send().await.map_err(unreachable)?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(unreachable)?.to_vec();
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
+            return Ok((status, bytes));
+        }
+        let refusal: Refusal = serde_json::from_slice(&bytes).unwrap_or_default();
+        let refusal = Refusal { status: status.as_u16(), ..refusal };
+        Err(ClientError::Refused { base: self.base.clone(), refusal })
+    }
+
+    fn answer(&self, problem: &dyn fmt::Display) -> ClientError {
+        ClientError::Answer { base: self.base.clone(), problem: problem.to_string() }
+    }
+}
+
+/// The innermost cause, which says what happened; those around it say where.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// What a control says, checked.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The store's revision.
+    pub revision: u64,
+    /// The fleet.
+    pub fleet: Fleet,
+    /// What seems odd about it.
+    pub warnings: Arc<[Warning]>,
+    /// The addresses that clients are told.
+    pub candidates: Vec<SocketAddr>,
+    /// Where LBs send from.
+    pub lbs: Vec<IpNet>,
+    /// Keys that nodes share; for nodes only.
+    pub secrets: Option<NodeSecrets>,
+}
+
+impl TryFrom<FleetView> for View {
+    type Error = String;
+
+    fn try_from(view: FleetView) -> Result<Self, String> {
+        let FleetView { revision, fleet, candidates, lbs, secrets } = view;
+        let (fleet, warnings) = fold::read_spec(fleet)?;
+        Ok(Self { revision, fleet, warnings: warnings.into(), candidates, lbs, secrets })
+    }
+}
+
+/// Follows a control for ever: `newest` is what it said last that was valid. Ends when nobody looks at
+/// it any more. When control is gone, the last fleet stays, and that it may be old is logged once.
+pub async fn follow(client: Client, newest: watch::Sender<Option<Arc<View>>>) {
+    let mut known = None;
+    let mut retry = RETRY.0;
+    let mut failing = false;
+    loop {
+        let asked = tokio::select! {
+            asked = client.fleet(known) => asked,
+            () = newest.closed() => return,
+        };
+        match asked.map(|view| view.map(|view| (view.revision, View::try_from(view)))) {
+            Ok(said) => {
+                if failing {
+                    info!("control at {} answers again", client.base());
+                }
+                (failing, retry) = (false, RETRY.0);
+                let Some((revision, view)) = said else { continue };
+                known = Some(revision);
+                match view {
+                    Ok(view) => drop(newest.send_replace(Some(Arc::new(view)))),
+                    Err(problem) => {
+                        warn!("control at {}: {problem}; the fleet in use is kept", client.base());
+                    }
+                }
+            }
+            Err(problem) => {
+                if !failing {
+                    warn!("{problem}; the last fleet known stays in use");
+                }
+                failing = true;
+                tokio::select! {
+                    () = time::sleep(retry) => {}
+                    () = newest.closed() => return,
+                }
+                retry = (retry * 2).min(RETRY.1);
+            }
+        }
+    }
+}

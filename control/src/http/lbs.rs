@@ -1,0 +1,196 @@
+//! LBs: what they have applied, and what they see.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use axum::{
+    Json,
+    extract::{ConnectInfo, State},
+    http::StatusCode,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    Api,
+    extract::{self, Body, Node},
+    openapi::{Changes, Reads},
+    problem::Problem,
+};
+use crate::{
+    api::{LbRegistration, LbReport},
+    fleet::NodeId,
+    records::{self, Balancer, Lb},
+    store::{Condition, List, Outcome, PAGE_MAX, Store, StoreError, Txn, Write},
+};
+
+/// Most LBs of a fleet: nodes look through their addresses for each datagram.
+const LBS_MAX: usize = 256;
+
+/// Most addresses of an LB.
+const ADDRESSES_MAX: usize = 16;
+
+/// Most nodes in a report.
+const NODES_MAX: usize = 20_000;
+
+/// Attempts at what others keep overtaking.
+const ATTEMPTS: usize = 16;
+
+/// An LB as the fleet sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LbView {
+    /// Its name.
+    #[schema(value_type = String)]
+    id: NodeId,
+    /// Where its datagrams for nodes leave from.
+    #[schema(value_type = Vec<String>)]
+    addresses: Vec<IpAddr>,
+    /// Whether it holds its lease. Nodes go on taking its datagrams even if not.
+    alive: bool,
+    /// The revision that all its workers decide by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    /// Live flows of each node.
+    flows: BTreeMap<String, u64>,
+    /// Nodes that do not answer its probes.
+    #[schema(value_type = Vec<String>)]
+    silent: BTreeSet<NodeId>,
+    /// What it runs.
+    version: String,
+}
+
+/// All LBs, by name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LbList {
+    /// The LBs.
+    lbs: Vec<LbView>,
+}
+
+/// Lets an LB in, or keeps it in.
+#[utoipa::path(
+    put, path = "/v1/lbs/{id}", operation_id = "report_lb", tag = "lbs",
+    params(("id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$")),
+    request_body = LbReport,
+    responses((status = OK, body = LbRegistration, description = "It is in."), Changes),
+    security(("token" = [])),
+)]
+pub(super) async fn put(
+    State(api): State<Api>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Node(id): Node,
+    Body(report): Body<LbReport>,
+) -> Result<Json<LbRegistration>, Problem> {
+    let (balancer, lb) = check(report, from.ip())?;
+    for _ in 0..ATTEMPTS {
+        let (here, _) = api.store.get(&records::balancer(&id)).await?;
+        let known: Option<Balancer> = here.as_ref().map(records::read).transpose()?;
+        let (reported, _) = api.store.get(&records::lb(&id)).await?;
+        let mut then = Vec::new();
+        let mut when = Vec::new();
+        if known.as_ref() != Some(&balancer) {
+            if known.is_none() && list(&api).await?.len() >= LBS_MAX {
+                let problem =
+                    format_args!("there are {LBS_MAX} LBs, more than which nodes do not take");
+                return Err(Problem::conflict("too_many", problem));
+            }
+            when.push(match here {
+                Some(entry) => Condition::Modified(entry.key, entry.modified),
+                None => Condition::Absent(records::balancer(&id)),
+            });
+            then.push(records::put(records::balancer(&id), &balancer, None));
+        }
+        let lease = match reported.and_then(|entry| entry.lease) {
+            Some(lease) => match api.store.keep_alive(lease).await {
+                Ok(_) => lease,
+                Err(StoreError::LeaseEnded(_)) => api.store.grant(api.ttl).await?,
+                Err(error) => return Err(error.into()),
+            },
+            None => api.store.grant(api.ttl).await?,
+        };
+        then.push(records::put(records::lb(&id), &lb, Some(lease)));
+        match api.store.commit(Txn { when, then }).await {
+            Ok(Outcome::Committed(_)) => {
+                let ttl_ms = u64::try_from(api.ttl.as_millis()).unwrap_or(u64::MAX);
+                return Ok(Json(LbRegistration { ttl_ms }));
+            }
+            Ok(Outcome::Refused(_)) | Err(StoreError::LeaseEnded(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Problem::unavailable("overtaken", "others keep changing the same LB, try again"))
+}
+
+fn check(report: LbReport, from: IpAddr) -> Result<(Balancer, Lb), Problem> {
+    let LbReport { mut addresses, revision, flows, silent, version } = report;
+    extract::label("version", &version)?;
+    if addresses.is_empty() {
+        addresses.push(from);
+    }
+    for address in &mut addresses {
+        *address = address.to_canonical();
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.len() > ADDRESSES_MAX || addresses.iter().any(IpAddr::is_unspecified) {
+        return Err(Problem::invalid(format_args!(
+            "addresses must be at most {ADDRESSES_MAX}, and none of them a wildcard"
+        )));
+    }
+    if flows.len() > NODES_MAX || silent.len() > NODES_MAX {
+        return Err(Problem::invalid(format_args!(
+            "flows and silent name at most {NODES_MAX} nodes"
+        )));
+    }
+    if let Some(name) = flows.keys().find(|name| NodeId::try_from((*name).clone()).is_err()) {
+        return Err(Problem::invalid(format_args!("flows: {name:?} is not the name of a node")));
+    }
+    Ok((Balancer { addresses }, Lb { revision, flows, silent, version }))
+}
+
+/// The LBs, by name: those that hold their leases, and those that do not.
+#[utoipa::path(
+    get, path = "/v1/lbs", operation_id = "lbs", tag = "lbs",
+    responses((status = OK, body = LbList), Reads),
+)]
+pub(super) async fn show(State(api): State<Api>) -> Result<Json<LbList>, Problem> {
+    list(&api).await.map(|lbs| Json(LbList { lbs }))
+}
+
+async fn list(api: &Api) -> Result<Vec<LbView>, Problem> {
+    let page = |prefix, at| api.store.list(List { prefix, after: None, limit: PAGE_MAX, at });
+    let balancers = page(records::BALANCERS, None).await?;
+    let reports = page(records::LBS, Some(balancers.revision)).await?;
+    let mut lbs = Vec::with_capacity(balancers.entries.len());
+    for entry in &balancers.entries {
+        let name = entry.key.strip_prefix(records::BALANCERS).unwrap_or_default().to_owned();
+        let Ok(id) = NodeId::try_from(name) else { continue };
+        let key = records::lb(&id);
+        let report = reports.entries.iter().find(|entry| entry.key == key);
+        let report: Option<Lb> = report.map(records::read).transpose()?;
+        let Balancer { addresses } = records::read(entry)?;
+        let alive = report.is_some();
+        let revision = report.as_ref().map(|report| report.revision);
+        let Lb { flows, silent, version, .. } = report.unwrap_or_default();
+        lbs.push(LbView { id, addresses, alive, revision, flows, silent, version });
+    }
+    Ok(lbs)
+}
+
+/// Forgets an LB: nodes take nothing from it any more.
+#[utoipa::path(
+    delete, path = "/v1/lbs/{id}", operation_id = "remove_lb", tag = "lbs",
+    params(("id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$")),
+    responses((status = NO_CONTENT, description = "It is forgotten."), Changes),
+    security(("token" = [])),
+)]
+pub(super) async fn remove(State(api): State<Api>, Node(id): Node) -> Result<StatusCode, Problem> {
+    let (here, _) = api.store.get(&records::balancer(&id)).await?;
+    if here.is_none() {
+        return Err(Problem::not_found(format_args!("there is no LB {id}")));
+    }
+    let then = vec![Write::Delete(records::balancer(&id)), Write::Delete(records::lb(&id))];
+    api.store.commit(Txn { when: Vec::new(), then }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

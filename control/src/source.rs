@@ -1,0 +1,165 @@
+//! Where an LB or a node has its fleet from: a file, or a control.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{self, Interval},
+};
+
+use crate::{
+    client::{self, Client, View},
+    fleet::{Fleet, Warning},
+    fleet_file::FleetFile,
+    http::Token,
+    toml_file::FileError,
+};
+
+/// How often a fleet file is looked at: a change is told after two looks.
+const POLL: Duration = Duration::from_millis(250);
+
+/// How a control is reached, as it stands in `[fleet]` of a configuration: `url`, `token` and
+/// `token_file`.
+#[derive(Clone, Copy, Debug)]
+pub struct Access<'a> {
+    /// Where it is: `http://HOST:PORT`.
+    pub url: Option<&'a str>,
+    /// What it must be told.
+    pub token: Option<&'a Token>,
+    /// The same, in a file of its own; relative to the configuration file.
+    pub token_file: Option<&'a Path>,
+}
+
+impl Access<'_> {
+    /// The control, if one is named.
+    ///
+    /// # Errors
+    /// One sentence naming `file`, a configuration, and the key at fault.
+    pub fn client(&self, file: &Path) -> Result<Option<Client>, FileError> {
+        let wrong = |key: &str, problem: &dyn std::fmt::Display| {
+            FileError::at_key(file, format!("fleet.{key}"), problem)
+        };
+        let Some(url) = self.url else {
+            let stray =
+                [("token", self.token.is_some()), ("token_file", self.token_file.is_some())];
+            return match stray.into_iter().find(|(_, there)| *there) {
+                Some((key, _)) => Err(wrong(key, &"goes with url, which is missing")),
+                None => Ok(None),
+            };
+        };
+        let token = match (self.token, self.token_file) {
+            (Some(_), Some(_)) => {
+                return Err(wrong("token", &"and token_file are both there, one is enough"));
+            }
+            (Some(token), None) => Some(token.clone()),
+            (None, Some(path)) => {
+                let path = file.parent().unwrap_or(Path::new("")).join(path);
+                Some(read_token(&path)?)
+            }
+            (None, None) => None,
+        };
+        Client::new(url, token).map(Some).map_err(|problem| wrong("url", &problem))
+    }
+}
+
+/// Reads a token that stands in a configuration itself: for `#[serde(deserialize_with)]`.
+///
+/// # Errors
+/// A text that cannot be a token.
+pub fn token<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Token>, D::Error> {
+    let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+    Token::try_from(text).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// The token in a file of its own, which may end its line.
+///
+/// # Errors
+/// One sentence naming the file.
+pub fn read_token(file: &Path) -> Result<Token, FileError> {
+    let text = fs::read_to_string(file).map_err(|error| {
+        FileError::of_file(file, format_args!("the token cannot be read: {error}"))
+    })?;
+    Token::try_from(text.trim_end().to_owned())
+        .map_err(|error| FileError::of_file(file, format_args!("the token {error}")))
+}
+
+/// A fleet that changes, and where it is from.
+pub enum Source {
+    /// A file, looked at now and then.
+    File(FleetFile, Interval),
+    /// A control, which is followed by a task of its own.
+    Control(Client, watch::Receiver<Option<Arc<View>>>),
+}
+
+/// A fleet that is another than the last.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// The fleet.
+    pub fleet: Fleet,
+    /// What seems odd about it.
+    pub warnings: Vec<Warning>,
+    /// What else a control said.
+    pub view: Option<Arc<View>>,
+}
+
+impl Source {
+    /// What is in a file.
+    #[must_use]
+    pub fn file(file: FleetFile) -> Self {
+        Self::File(file, time::interval(POLL))
+    }
+
+    /// What a control says, from now on. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn control(client: Client) -> Self {
+        let (newest, view) = watch::channel(None);
+        tokio::spawn(client::follow(client.clone(), newest));
+        Self::Control(client, view)
+    }
+
+    /// What to call it in messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(file, _) => file.path().display().to_string(),
+            Self::Control(client, _) => format!("control at {}", client.base()),
+        }
+    }
+
+    /// The next fleet; may be dropped and called again.
+    ///
+    /// # Errors
+    /// One sentence naming the file that is wrong; what was applied before should be kept.
+    pub async fn next(&mut self) -> Result<News, FileError> {
+        match self {
+            Self::File(file, interval) => loop {
+                interval.tick().await;
+                if let Some(changed) = file.poll() {
+                    return changed.map(News::of_file);
+                }
+            },
+            Self::Control(_, view) => loop {
+                // The task that feeds it ends only when nobody looks.
+                if view.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                if let Some(view) = view.borrow_and_update().clone() {
+                    return Ok(News::of_control(view));
+                }
+            },
+        }
+    }
+}
+
+impl News {
+    /// What a file holds.
+    #[must_use]
+    pub fn of_file((fleet, warnings): (Fleet, Vec<Warning>)) -> Self {
+        Self { fleet, warnings, view: None }
+    }
+
+    fn of_control(view: Arc<View>) -> Self {
+        let (fleet, warnings) = (view.fleet.clone(), view.warnings.to_vec());
+        Self { fleet, warnings, view: Some(view) }
+    }
+}

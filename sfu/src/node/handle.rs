@@ -1,0 +1,47 @@
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use ipnet::IpNet;
+
+use super::{Load, SESSIONS_MAX, Shared};
+
+/// What can be changed about a node while it runs. Holding one keeps no node alive.
+#[derive(Clone)]
+pub struct Handle(pub(super) Arc<Shared>);
+
+impl Handle {
+    /// New sessions are taken until this time and no longer, unless another is set by then: whoever lost
+    /// its lease keeps what it has. It is looked at for each session, so a process that was stopped for
+    /// a while and goes on takes none by mistake.
+    pub fn set_lease(&self, until: Instant) {
+        self.0.lease.store(Some(Arc::new(until)));
+    }
+
+    /// How full the node is. A handshake that is nearly done counts as a session.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let free = u32::try_from(self.0.places.available_permits()).unwrap_or(SESSIONS_MAX);
+        Load { sessions: SESSIONS_MAX.saturating_sub(free), sessions_max: SESSIONS_MAX }
+    }
+
+    /// Tells clients to send to other addresses from now on. Sessions that there are go on: what is sent
+    /// to the former addresses is served as long as it comes.
+    pub fn set_candidates(&self, candidates: &[SocketAddr]) {
+        self.0.candidates.store(Arc::new(candidates.to_vec()));
+    }
+
+    /// Listens to other LBs from now on.
+    pub fn set_lbs(&self, lbs: &[IpNet]) {
+        for socket in &self.0.sockets {
+            socket.set_lbs(lbs.to_vec());
+        }
+    }
+
+    /// From now on `/readyz` says no, and there are no new sessions by signalling.
+    pub fn leave(&self) {
+        self.0.leaving.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,155 @@
+//! The node's agent: it registers with a control, keeps its lease, says how full the node is, and comes
+//! back as itself when the lease was lost.
+
+use std::{net::SocketAddr, time::Duration};
+
+use control::{
+    api::{Heartbeat, Load, Own, Registration},
+    client::{Client, ClientError},
+    fleet::NodeId,
+    hex,
+    records::Description,
+};
+use tokio::{
+    task::JoinHandle,
+    time::{self, Instant},
+};
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+
+/// How often, until control has said how long a lease lasts; then three times in that time.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Calls of a node, one at a time.
+pub(super) struct Agent {
+    client: Client,
+    id: NodeId,
+    heartbeat: Heartbeat,
+    /// When the next call is due.
+    due: Instant,
+    interval: Duration,
+    sending: Option<(Instant, JoinHandle<Result<Registration, ClientError>>)>,
+    /// What went wrong last time, so that it is said once.
+    problem: Option<String>,
+}
+
+impl Agent {
+    /// An agent that has not called yet. `None`: the configuration's name cannot be a node's, or the
+    /// system has no random bytes.
+    pub(super) fn new(
+        client: Client,
+        config: &Config,
+        tunnel: SocketAddr,
+        listening: SocketAddr,
+    ) -> Option<Self> {
+        let mut instance = [0; 16];
+        getrandom::fill(&mut instance).ok()?;
+        let member = &config.node;
+        let signalling = member.signalling.clone();
+        let signalling = signalling.unwrap_or_else(|| format!("http://{listening}"));
+        let node = Description {
+            address: member.address.unwrap_or(tunnel),
+            forward: control::fleet::Forward::Tunnel,
+            serves: vec!["ice".to_owned(), "quic".to_owned()],
+            weight: member.weight,
+            pool: member.pool.clone(),
+            prefix: Vec::new(),
+            region: member.region.clone(),
+            zone: member.zone.clone(),
+            signalling: Some(signalling),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            unattended: false,
+        };
+        Some(Self {
+            client,
+            id: NodeId::try_from(config.name.clone()).ok()?,
+            heartbeat: Heartbeat {
+                instance: hex::encode(&instance),
+                epoch: None,
+                server_id: member.server_id.clone().unwrap_or_else(|| "any".to_owned()),
+                state: Own::Serving,
+                load: None,
+                node,
+            },
+            due: Instant::now(),
+            interval: INTERVAL,
+            sending: None,
+            problem: None,
+        })
+    }
+
+    /// From now on it says that it drains.
+    pub(super) fn drain(&mut self) {
+        self.heartbeat.state = Own::Draining;
+        self.due = Instant::now();
+    }
+
+    /// What it says of its load from now on.
+    pub(super) const fn set_load(&mut self, load: Load) {
+        self.heartbeat.load = Some(load);
+    }
+
+    /// Calls when it is due; says until when the node may take new sessions without another call. May
+    /// be dropped and called again.
+    pub(super) async fn leased(&mut self) -> Instant {
+        loop {
+            if self.sending.is_none() {
+                time::sleep_until(self.due).await;
+                let (client, id) = (self.client.clone(), self.id.clone());
+                let heartbeat = self.heartbeat.clone();
+                let call = async move { client.register(&id, &heartbeat).await };
+                self.sending = Some((Instant::now(), tokio::spawn(call)));
+            }
+            let Some((begun, sending)) = &mut self.sending else { continue };
+            let (begun, heard) = (*begun, sending.await);
+            self.sending = None;
+            self.due = begun + self.interval;
+            match heard {
+                Ok(Ok(registration)) => return self.registered(begun, registration),
+                Ok(Err(problem)) => self.refused(&problem),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn registered(&mut self, begun: Instant, registration: Registration) -> Instant {
+        let Registration { epoch, server_id, ttl_ms, .. } = registration;
+        let ttl = Duration::from_millis(ttl_ms);
+        self.interval = (ttl / 3).clamp(INTERVAL / 10, INTERVAL * 10);
+        self.due = begun + self.interval;
+        if self.heartbeat.epoch != Some(epoch) {
+            info!(epoch, server_id, "registered with control at {}", self.client.base());
+        } else if self.problem.is_some() {
+            info!("control at {} answers again", self.client.base());
+        }
+        self.problem = None;
+        self.heartbeat.epoch = Some(epoch);
+        // All IDs it has issued carry it, so it is this or none from now on.
+        if let Some(server_id) = server_id {
+            self.heartbeat.server_id = server_id;
+        }
+        // Control counts from when it heard the call, which was no earlier than this.
+        begun + ttl
+    }
+
+    fn refused(&mut self, problem: &ClientError) {
+        if let ClientError::Refused { refusal, .. } = problem
+            && refusal.code == "removed"
+        {
+            // An operator removed it, or control has lost what it knew: it joins anew, as itself.
+            self.heartbeat.epoch = None;
+        }
+        let text = problem.to_string();
+        if self.problem.as_ref() == Some(&text) {
+            return;
+        }
+        match problem {
+            ClientError::Refused { .. } => {
+                error!("{text}; this node keeps its sessions and takes no new ones");
+            }
+            _ => warn!("{text}; this node keeps its sessions"),
+        }
+        self.problem = Some(text);
+    }
+}

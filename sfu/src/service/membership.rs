@@ -1,0 +1,84 @@
+use std::sync::Arc;
+
+use control::{
+    api,
+    client::View,
+    source::{News, Source},
+    toml_file::FileError,
+};
+use tracing::{error, info};
+
+use super::{agent::Agent, begin, warn_about};
+use crate::{config::Config, identity::Identity, node::Handle};
+
+/// What keeps a node in its fleet: it follows the fleet and, with a control, keeps its lease.
+pub struct Membership {
+    pub(super) config: Config,
+    pub(super) source: Source,
+    /// Speaks to the control, where there is one.
+    pub(super) agent: Option<Agent>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) node: Handle,
+}
+
+impl Membership {
+    /// Keeps the node in for ever.
+    pub async fn keep(mut self) {
+        loop {
+            self.step().await;
+        }
+    }
+
+    /// Waits for what is next, and does what it asks for. May be dropped and called again.
+    pub(super) async fn step(&mut self) {
+        let load = self.node.load();
+        if let Some(agent) = &mut self.agent {
+            let (sessions, sessions_max) = (load.sessions, load.sessions_max);
+            agent.set_load(api::Load { sessions, sessions_max, busy_percent: 0 });
+        }
+        let agent = self.agent.as_mut();
+        let leased = async {
+            match agent {
+                Some(agent) => agent.leased().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            news = self.source.next() => self.apply(news),
+            until = leased => self.node.set_lease(until.into_std()),
+        }
+    }
+
+    /// From now on the node takes nobody new, and says so.
+    pub(super) fn leave(&mut self) {
+        self.node.leave();
+        if let Some(agent) = &mut self.agent {
+            agent.drain();
+        }
+    }
+
+    /// A fleet that is wrong in any way changes nothing.
+    pub(super) fn apply(&self, news: Result<News, FileError>) {
+        let News { fleet, warnings, view } = match news {
+            Ok(news) => news,
+            Err(problem) => return error!("{problem}; the fleet in use is kept"),
+        };
+        let from = self.source.name();
+        if let Some(view) = view {
+            self.heed(&view);
+        }
+        match self.identity.apply(fleet) {
+            Ok(()) => {
+                warn_about(&from, warnings);
+                info!("{from}: applied");
+            }
+            Err(problem) => error!("{from}: {problem}; the fleet in use is kept"),
+        }
+    }
+
+    /// Does what a control says beside the fleet.
+    pub(super) fn heed(&self, view: &View) {
+        self.node.set_lbs(&begin::lbs(&self.config, view));
+        self.node.set_candidates(&begin::candidates(&self.config, view));
+    }
+}

@@ -1,0 +1,5 @@
+//! A node on loopback, from outside.
+
+mod alone;
+mod support;
+mod whip;
