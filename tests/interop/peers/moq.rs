@@ -28,6 +28,7 @@ const ROUTING: Routing = Routing::plain(0).lengths(4, 8);
 pub(crate) struct Moq {
     relays: Vec<(Program, SocketAddr)>,
     _folder: tempfile::TempDir,
+    client: &'static str,
 }
 
 impl Moq {
@@ -35,7 +36,8 @@ impl Moq {
         output(Command::new(installed("bin/moq-relay")).arg("--version"))
     }
 
-    pub(crate) fn start() -> Result<Self, String> {
+    /// With clients that grease the QUIC bit, as noq does, or do not.
+    pub(crate) fn start(grease: bool) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let mut relays = Vec::new();
         for (name, server) in NAMES.iter().zip(SERVERS) {
@@ -49,7 +51,8 @@ impl Moq {
             relay.wait_until(|| http(&format!("http://{web}/"), None).is_some())?;
             relays.push((relay, address));
         }
-        Ok(Self { relays, _folder: folder })
+        let client = if grease { "bin/interop-moq" } else { "bin/interop-moq-plain" };
+        Ok(Self { relays, _folder: folder, client })
     }
 }
 
@@ -71,7 +74,7 @@ impl Peer for Moq {
     fn join(&self, stage: &mut Stage) -> Result<Box<dyn Client>, String> {
         stage.direct_to(self.relays[0].1);
         let addresses = [free_address(), free_address()];
-        let mut command = Command::new(installed("bin/interop-moq"));
+        let mut command = Command::new(installed(self.client));
         command.arg(format!("https://{}/", stage.front()));
         command.arg(format!("{}.localhost", ROUTING.label(&SERVERS[0], 1)));
         command.args(addresses.map(|address| address.to_string()));

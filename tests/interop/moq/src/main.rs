@@ -27,7 +27,9 @@ async fn main() {
 async fn run() -> Result<(), Error> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let [url, host, publisher, subscriber] = arguments.as_slice() else {
-        return Err("usage: interop-moq URL TLS-HOST-NAME PUBLISHER-ADDRESS SUBSCRIBER-ADDRESS".into());
+        return Err(
+            "usage: interop-moq URL TLS-HOST-NAME PUBLISHER-ADDRESS SUBSCRIBER-ADDRESS".into()
+        );
     };
     // The process has one provider; another one installed first would be as good.
     let _first = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -51,7 +53,7 @@ fn client(host: &str, bind: SocketAddr) -> Result<Client, Error> {
 async fn publish(client: Client, url: Url) -> Result<(), Error> {
     let origin = moq_tokio::origin::spawn();
     let broadcast = origin.create_broadcast(BROADCAST)?;
-    let mut track = broadcast.create_track(TRACK, None)?;
+    let track = broadcast.create_track(TRACK, None)?;
     broadcast.announce(Default::default())?;
     let connection = client.with_publisher(&origin).connect(url);
     let send = async {
