@@ -98,6 +98,8 @@ impl System {
         for index in 0..shape.lbs {
             lbs.push(Lb::start(index, loopback, &control).await?);
         }
+        // Nodes that come now learn of them at once: they take datagrams from nobody else.
+        control.has_heard_of(shape.lbs).await?;
         let addresses: Vec<_> = lbs.iter().map(|lb| lb.listen).collect();
         let switch = Switch::start(shape.vip, &addresses)
             .map_err(io_error(format!("the VIP {}", shape.vip)))?;

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use control::{
@@ -12,12 +13,16 @@ use control::{
     http::{Api, Token, Tokens},
     records::{self, NodeSecrets, Routing, Vip},
     registry::Registry,
-    store::{Store, Txn, embedded::Embedded},
+    store::{List, PAGE_MAX, Store, Txn, embedded::Embedded},
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{self, Instant},
+};
 
-use super::{Shape, SystemError, io_error, node_name};
+use super::{PATIENCE, Shape, SystemError, io_error, node_name};
 use crate::client::WebTransportOffer;
 
 pub(super) struct Control {
@@ -100,6 +105,21 @@ impl Control {
     fn client(&self, token: &str) -> Result<Client, SystemError> {
         let token = Token::try_from(token.to_owned()).map_err(failed)?;
         Client::new(&format!("http://{}", self.address), Some(token)).map_err(failed)
+    }
+
+    /// Waits until so many LBs have reported.
+    pub(super) async fn has_heard_of(&self, lbs: usize) -> Result<(), SystemError> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let list = List { prefix: records::LBS, after: None, limit: PAGE_MAX, at: None };
+            if self.store.list(list).await.map_err(failed)?.entries.len() >= lbs {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(failed("an LB does not report"));
+            }
+            time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Says what clients are told.
