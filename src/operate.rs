@@ -15,6 +15,7 @@ use crate::{
         AddSession, At, LbCommand, NodeCommand, Output, RoomCommand, RoutingCommand, SessionCommand,
     },
     error::Error,
+    say,
 };
 use print::{Column, done, table};
 
@@ -121,11 +122,11 @@ pub(crate) async fn session(
             let known: Value = client.ask(Method::POST, "/v1/sessions", Some(&body)).await?;
             match (known["sdp"].as_str(), output) {
                 // To be handed to the client as it is.
-                (Some(sdp), None | Some(Output::Table)) => print!("{sdp}"),
+                (Some(sdp), None | Some(Output::Table)) => say::write(sdp),
                 _ => {
                     let sessions = known["sessions"].as_array().cloned().unwrap_or_default();
                     match output {
-                        Some(Output::Json) => println!("{known:#}"),
+                        Some(Output::Json) => say::say(format_args!("{known:#}")),
                         _ => table(&sessions, &columns, output),
                     }
                 }
