@@ -37,6 +37,8 @@ struct Walk {
     begun: Instant,
     /// By room.
     people: BTreeMap<String, People>,
+    /// How many have come in so far.
+    entered: u32,
     /// What was told of the next block.
     to_the_back: bool,
     at_most: Option<Duration>,
@@ -50,6 +52,7 @@ impl Walk {
             shell: Shell::new(),
             begun: Instant::now(),
             people: BTreeMap::new(),
+            entered: 0,
             to_the_back: false,
             at_most: None,
             behind: None,
@@ -128,8 +131,8 @@ impl Walk {
 
     async fn enter(&mut self, room: &str) {
         let control = SocketAddr::from(([127, 0, 0, 1], self.shell.port(8000)));
-        let number = u32::try_from(self.people.len() * 10 + 1).expect("few");
-        let people = People::join(control, room, number).await;
+        self.entered += 2;
+        let people = People::join(control, room, self.entered).await;
         assert!(self.people.insert(room.to_owned(), people).is_none(), "{room} has people");
     }
 

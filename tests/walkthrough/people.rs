@@ -77,12 +77,10 @@ impl People {
         self.player.leave().await.expect("the node answers");
     }
 
-    /// Their own agents have given up, and whoever still asks is told by both LBs that the session is
-    /// over: by an error 400 that only the session's password can have sealed.
+    /// Whoever still asks is told by both LBs that the session is over: by an error 400 that only the
+    /// session's password can have sealed. And their own agents give up.
     pub(crate) async fn are_told(&self, vip: [SocketAddr; 2]) {
         for client in [&self.publisher, &self.player] {
-            let ended = client.log().wait(PATIENCE, |record| record.ended.clone()).await;
-            assert!(ended.is_some(), "the client has not noticed");
             let (ufrag, password) = client.credentials();
             let username = format!("{ufrag}:{}", client.own_ufrag());
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
@@ -99,6 +97,10 @@ impl People {
                     .fingerprint();
                 assert_eq!(&buffer[..len], refusal.bytes());
             }
+        }
+        for client in [&self.publisher, &self.player] {
+            let ended = client.log().wait(PATIENCE, |record| record.ended.clone()).await;
+            assert!(ended.is_some(), "the client has not noticed");
         }
     }
 
