@@ -55,9 +55,8 @@ impl People {
         for stream in [AUDIO, VIDEO] {
             let came = self.player.log().wait(PATIENCE, |record| {
                 let mut fresh = record.received.iter().rev().take_while(|one| one.sent >= since);
-                let own = fresh.any(|one| {
-                    (one.from, one.stream) == (self.publisher.number(), stream)
-                });
+                let own =
+                    fresh.any(|one| (one.from, one.stream) == (self.publisher.number(), stream));
                 own.then_some(())
             });
             assert!(came.await.is_some(), "stream {stream} does not arrive");
@@ -118,8 +117,8 @@ impl People {
         self.media_goes_on().await;
         let (sent, came) = (self.publisher.log().read(), self.player.log().read());
         let number = self.publisher.number();
-        let losses = [AUDIO, VIDEO]
-            .map(|stream| Losses::between(&sent, (number, stream), &came, &calm));
+        let losses =
+            [AUDIO, VIDEO].map(|stream| Losses::between(&sent, (number, stream), &came, &calm));
         assert!(losses.iter().all(|losses| losses.judged > 20), "{losses:?}");
         assert!(losses.iter().all(|losses| losses.lost + losses.cut_off == 0), "{losses:?}");
         losses.iter().map(|losses| losses.judged).sum()
