@@ -8,7 +8,7 @@ use control::{
 };
 use serde_json::json;
 
-use crate::{cli::Output, error::Error};
+use crate::{cli::Output, error::Error, say::say};
 
 pub(crate) fn run(file: &Path, output: Option<Output>) -> Result<(), Error> {
     let report = match kind(file)? {
@@ -212,15 +212,15 @@ impl Report {
                 "would": self.lines,
                 "warnings": warnings,
             });
-            println!("{answer:#}");
+            say(format_args!("{answer:#}"));
             return;
         }
-        println!("{} is valid", file.display());
+        say(format_args!("{} is valid", file.display()));
         for line in &self.lines {
-            println!("  {line}");
+            say(format_args!("  {line}"));
         }
         for warning in &self.warnings {
-            println!("  warning: {warning}");
+            say(format_args!("  warning: {warning}"));
         }
     }
 }

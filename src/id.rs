@@ -10,6 +10,7 @@ use wire::{
 use crate::{
     cli::{Carrier, Decode, Encode, IdCommand, Output},
     error::Error,
+    say::say,
 };
 
 pub(crate) fn run(command: &IdCommand, output: Option<Output>) -> Result<(), Error> {
@@ -138,9 +139,10 @@ fn print(answer: &Value, output: Option<Output>) {
     match (output, answer.as_object()) {
         (Some(Output::Table), Some(fields)) => {
             for (name, value) in fields {
-                println!("{name:<10} {}", value.as_str().map_or(value.to_string(), str::to_owned));
+                let value = value.as_str().map_or(value.to_string(), str::to_owned);
+                say(format_args!("{name:<10} {value}"));
             }
         }
-        _ => println!("{answer:#}"),
+        _ => say(format_args!("{answer:#}")),
     }
 }

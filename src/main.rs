@@ -10,6 +10,7 @@ mod demo;
 mod error;
 mod id;
 mod operate;
+mod say;
 
 use std::{io::IsTerminal, process::ExitCode};
 

@@ -15,6 +15,7 @@ use crate::{
         AddSession, At, LbCommand, NodeCommand, Output, RoomCommand, RoutingCommand, SessionCommand,
     },
     error::Error,
+    say,
 };
 use print::{Column, done, table};
 
@@ -46,13 +47,13 @@ pub(crate) async fn node(
             drain::run(&client, id, *no_wait, *timeout, output).await
         }
         NodeCommand::Undrain { id } => {
-            let path = format!("/v1/nodes/{}/undrain", segment(id));
+            let path = format!("/v1/nodes/{}/undrain", segment(id)?);
             let node: Value = client.ask(Method::POST, &path, None::<&()>).await?;
             done(&format!("{id} is {}", text(&node["state"])), &node, output);
             Ok(())
         }
         NodeCommand::Remove { id } => {
-            let path = format!("/v1/nodes/{}", segment(id));
+            let path = format!("/v1/nodes/{}", segment(id)?);
             client.tell(Method::DELETE, &path, None::<&()>).await?;
             done(&format!("{id} is forgotten"), &json!({ "removed": id }), output);
             Ok(())
@@ -77,18 +78,18 @@ pub(crate) async fn room(
             table(&all(&client, "/v1/rooms", "rooms").await?, &columns, output);
         }
         RoomCommand::Show { room } => {
-            let room: Value = client.get(&format!("/v1/rooms/{}", segment(room))).await?;
+            let room: Value = client.get(&format!("/v1/rooms/{}", segment(room)?)).await?;
             print::one(&room, &columns, output);
         }
         RoomCommand::Place { room, pool, region } => {
-            let path = format!("/v1/rooms/{}", segment(room));
+            let path = format!("/v1/rooms/{}", segment(room)?);
             let wanted = json!({ "pool": pool, "region": region });
             let room: Value = client.ask(Method::POST, &path, Some(&wanted)).await?;
             print::one(&room, &columns, output);
         }
         RoomCommand::Remove { room, epoch } => {
             let only = epoch.map(|epoch| format!("?epoch={epoch}")).unwrap_or_default();
-            let path = format!("/v1/rooms/{}{only}", segment(room));
+            let path = format!("/v1/rooms/{}{only}", segment(room)?);
             client.tell(Method::DELETE, &path, None::<&()>).await?;
             done(&format!("{room} has ended"), &json!({ "removed": room }), output);
         }
@@ -121,20 +122,20 @@ pub(crate) async fn session(
             let known: Value = client.ask(Method::POST, "/v1/sessions", Some(&body)).await?;
             match (known["sdp"].as_str(), output) {
                 // To be handed to the client as it is.
-                (Some(sdp), None | Some(Output::Table)) => print!("{sdp}"),
+                (Some(sdp), None | Some(Output::Table)) => say::write(sdp),
                 _ => {
                     let sessions = known["sessions"].as_array().cloned().unwrap_or_default();
                     match output {
-                        Some(Output::Json) => println!("{known:#}"),
+                        Some(Output::Json) => say::say(format_args!("{known:#}")),
                         _ => table(&sessions, &columns, output),
                     }
                 }
             }
         }
         SessionCommand::Remove { ufrag, client_ufrag } => {
-            let client_ufrag = client_ufrag.as_deref().map(segment);
+            let client_ufrag = client_ufrag.as_deref().map(encoded);
             let which = client_ufrag.map(|ufrag| format!("?client_ufrag={ufrag}"));
-            let path = format!("/v1/sessions/{}{}", segment(ufrag), which.unwrap_or_default());
+            let path = format!("/v1/sessions/{}{}", segment(ufrag)?, which.unwrap_or_default());
             client.tell(Method::DELETE, &path, None::<&()>).await?;
             done(&format!("{ufrag} is forgotten"), &json!({ "removed": ufrag }), output);
         }
@@ -214,7 +215,7 @@ async fn all(client: &Client, path: &str, key: &str) -> Result<Vec<Value>, Error
             entries.append(more);
         }
         match page["next"].as_str() {
-            Some(next) => after = format!("&after={}", segment(next)),
+            Some(next) => after = format!("&after={}", encoded(next)),
             None => return Ok(entries),
         }
     }
@@ -229,8 +230,17 @@ fn read(file: &Path) -> Result<String, Error> {
     read.map_err(|error| Error::Usage(format!("{}: {error}", file.display())))
 }
 
+/// A name as a part of a path, percent-encoded. `.` and `..` cannot be: they would name another path,
+/// encoded or not.
+fn segment(name: &str) -> Result<String, Error> {
+    match name {
+        "" | "." | ".." => Err(Error::Usage(format!("{name:?} cannot be a name"))),
+        name => Ok(encoded(name)),
+    }
+}
+
 /// A part of a path or query, percent-encoded (RFC 3986, section 2.1).
-fn segment(text: &str) -> String {
+fn encoded(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

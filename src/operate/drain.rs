@@ -24,7 +24,7 @@ pub(super) async fn run(
     timeout: Option<u64>,
     output: Option<Output>,
 ) -> Result<(), Error> {
-    let path = format!("/v1/nodes/{}", segment(id));
+    let path = format!("/v1/nodes/{}", segment(id)?);
     let node: Value = client.ask(Method::POST, &format!("{path}/drain"), None::<&()>).await?;
     if no_wait {
         done(&format!("{id} is {}", text(&node["state"])), &node, output);
@@ -49,13 +49,9 @@ pub(super) async fn run(
         }
         let sessions = node["stats"]["sessions"].as_u64();
         let report = node["stats"]["report"].as_u64().unwrap_or(0);
-        if sessions != said {
-            match sessions {
-                Some(1) => eprintln!("{id}: 1 session left"),
-                Some(sessions) => eprintln!("{id}: {sessions} sessions left"),
-                None => eprintln!("{id} does not say what it has"),
-            }
-            said = sessions;
+        if said != Some(sessions) {
+            eprintln!("{id}: {}", left(sessions));
+            said = Some(sessions);
         }
         match (sessions, empty_since) {
             (Some(0), Some(since)) if report >= since + REPORTS => {
@@ -68,9 +64,16 @@ pub(super) async fn run(
             _ => empty_since = None,
         }
         if end.is_some_and(|end| Instant::now() >= end) {
-            let left = sessions.map_or("it does not say what".to_owned(), |n| n.to_string());
-            return Err(Error::NotDone(format!("{id} is not empty yet: {left} sessions left")));
+            return Err(Error::NotDone(format!("{id} is not empty yet: {}", left(sessions))));
         }
         time::sleep(LOOK).await;
+    }
+}
+
+fn left(sessions: Option<u64>) -> String {
+    match sessions {
+        Some(1) => "1 session left".to_owned(),
+        Some(sessions) => format!("{sessions} sessions left"),
+        None => "it does not say what it has".to_owned(),
     }
 }

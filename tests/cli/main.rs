@@ -5,5 +5,6 @@ mod control;
 mod demo;
 mod id;
 mod lb;
+mod operate;
 mod process;
 mod sfu;

@@ -78,9 +78,13 @@ impl Running {
     }
 
     fn spawn(command: &mut Command, log: &Path) -> Self {
+        Self::of(command.stdout(Stdio::null()), log)
+    }
+
+    /// A command whose stdout goes where it says.
+    pub(crate) fn of(command: &mut Command, log: &Path) -> Self {
         let stderr = fs::File::create(log).expect("created");
-        let child =
-            command.stdout(Stdio::null()).stderr(stderr).spawn().expect("the program starts");
+        let child = command.stderr(stderr).spawn().expect("the program starts");
         Self { child, log: log.to_owned() }
     }
 

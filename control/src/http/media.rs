@@ -218,7 +218,7 @@ async fn enter(
     }
 }
 
-/// Where a room goes whose home takes nobody new: it is draining, and has nobody of this room either.
+/// Where a room goes whose home takes nobody new. Those who are there stay there.
 pub(super) async fn move_on(
     api: &Api,
     room: &str,

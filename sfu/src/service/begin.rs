@@ -8,7 +8,7 @@ use control::{
 };
 use ipnet::IpNet;
 use tokio::net::TcpListener;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{Membership, ServiceError, agent::Agent, warn_about};
 use crate::{
@@ -74,12 +74,14 @@ pub async fn with_control(
     let mut source = Source::control(client);
     let (identity, view) = loop {
         let News { fleet, warnings, view } = source.next().await?;
-        warn_about(&source.name(), warnings);
         match (Identity::new(&config.name, fleet, config.config_id()), view) {
-            (Ok(identity), Some(view)) => break (Arc::new(identity), view),
-            // The fleet may be of a moment before the node was let in.
+            (Ok(identity), Some(view)) => {
+                warn_about(&source.name(), warnings);
+                break (Arc::new(identity), view);
+            }
             (Ok(_), None) => {}
-            (Err(problem), _) => warn!("{}: {problem}; waiting", source.name()),
+            // The fleet may be of a moment before the node was let in, as it is at nearly every start.
+            (Err(problem), _) => info!("{}: {problem}; waiting", source.name()),
         }
     };
     let given = Given {
