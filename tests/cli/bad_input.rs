@@ -319,7 +319,6 @@ fn the_example_files_of_the_documentation_are_valid() {
         ("sfu.toml", "node sfu-a would take datagrams from LBs in 10.0.0.0/29"),
         ("control.toml", "control control-1 would keep the fleet in /var/lib/onevip/control.redb"),
         ("fleet.toml", "node sfu-b: 10.0.0.12:7001 by tunnel"),
-        ("routing.toml", "routing configuration 0: IDs of 17 bytes"),
         ("lb-control.toml", "the fleet would be followed at control http://127.0.0.1:8000"),
         ("sfu-control.toml", "it would register with control at http://127.0.0.1:8000"),
     ] {
