@@ -312,23 +312,6 @@ fn missing_files_are_named_and_check_wants_to_know_which() {
 }
 
 #[test]
-fn the_example_files_of_the_documentation_are_valid() {
-    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/examples");
-    for (file, says) in [
-        ("lb.toml", "LB lb-1 would forward datagrams sent to 0.0.0.0:4433 and [::]:4433"),
-        ("sfu.toml", "node sfu-a would take datagrams from LBs in 10.0.0.0/29"),
-        ("control.toml", "control control-1 would keep the fleet in /var/lib/onevip/control.redb"),
-        ("fleet.toml", "node sfu-b: 10.0.0.12:7001 by tunnel"),
-        ("lb-control.toml", "the fleet would be followed at control http://127.0.0.1:8000"),
-        ("sfu-control.toml", "it would register with control at http://127.0.0.1:8000"),
-    ] {
-        let report = succeeds(&["check", "--config", &format!("{examples}/{file}")]);
-        assert!(report.contains("is valid") && report.contains(says), "{report}");
-        assert!(!report.contains("warning"), "{report}");
-    }
-}
-
-#[test]
 fn check_warns_of_server_ids_that_clients_hit_by_accident() {
     let folder = Folder::new();
     let fleet = FLEET

@@ -3,6 +3,7 @@
 mod bad_input;
 mod control;
 mod demo;
+mod examples;
 mod id;
 mod lb;
 mod operate;

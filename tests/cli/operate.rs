@@ -5,7 +5,9 @@ mod refusals;
 mod world;
 
 use serde_json::{Value, json};
-use world::{Asked, TOKEN, World};
+use world::{Asked, LB_TOKEN, TOKEN, World};
+
+use crate::process::{Running, eventually};
 
 /// What an SFU answers that opens a port for each session.
 const ANSWER: &str = "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\n\
@@ -131,4 +133,27 @@ fn a_token_may_stand_in_a_file_of_its_own() {
     let mut command = world.cli(&["room", "place", "lobby", "--token-file", &file]);
     command.env_remove("ONEVIP_TOKEN");
     assert!(Asked::of(command, None).succeeds().contains("lobby"));
+}
+
+#[test]
+fn a_second_lb_of_a_name_is_refused_and_says_so_and_the_first_goes_on() {
+    let world = World::new();
+    let lb = |number: u8| {
+        let text = format!(
+            "name = \"lb-1\"\n[listen]\nudp = [\"127.0.0.{number}:0\"]\n[fleet]\n\
+             source = \"control\"\nurl = \"http://{}\"\ntoken = \"{LB_TOKEN}\"\n[io]\nworkers = 1\n\
+             tunnel = \"127.0.0.{number}:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n",
+            world.api
+        );
+        let file = world.folder.write(&format!("lb-{number}.toml"), &text);
+        let log = world.folder.path(&format!("lb-{number}.log"));
+        Running::start(&["lb", "--config", &file], &log)
+    };
+    let _first = lb(1);
+    let addresses = || world.json(&["lb", "list"])[0]["addresses"].clone();
+    eventually("it reports", || addresses() == json!(["127.0.0.1"]));
+    let second = lb(2);
+    eventually("it is refused", || second.log().contains("LB lb-1 lives elsewhere"));
+    eventually("that is said", || second.log().contains("forwarding goes on"));
+    assert_eq!(addresses(), json!(["127.0.0.1"]));
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, future, time::Duration};
 
+use ahash::RandomState;
 use control::{
     api::LbReport,
     client::{Client, ClientError},
@@ -34,6 +35,8 @@ impl Reporter {
     pub(super) fn new(client: Client, config: &Config) -> Self {
         let tunnel = config.io.tunnel.ip();
         let report = LbReport {
+            // Another in each process: two LBs of one name are told apart by it.
+            instance: format!("{:016x}", RandomState::new().hash_one("instance")),
             // Of a wildcard, control sees as much as this LB does: where its calls come from.
             addresses: if tunnel.is_unspecified() { Vec::new() } else { vec![tunnel] },
             version: env!("CARGO_PKG_VERSION").to_owned(),
