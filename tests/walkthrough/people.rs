@@ -93,10 +93,9 @@ impl People {
                 // An LB may hear a moment later than we that the node is down.
                 let told = (0..60).find_map(|_| {
                     socket.send_to(&check, address).expect("sent");
-                    socket.recv_from(&mut buffer).ok()
+                    socket.recv_from(&mut buffer).ok().filter(|(_, from)| *from == address)
                 });
-                let (len, from) = told.expect("it is told");
-                assert_eq!(from, address);
+                let (len, _) = told.expect("it is told");
                 let refusal = Stun::new(stun::MessageClass::ErrorResponse, [7; 12])
                     .error_code(400)
                     .integrity(password)
