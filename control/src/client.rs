@@ -18,6 +18,9 @@ use crate::{
 /// How long a call may take that waits for nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a connection may be silent where an answer to the network is due.
+const DEAD: Duration = Duration::from_secs(3);
+
 /// How long a call waits for another fleet, in seconds.
 const WAIT: u64 = 25;
 
@@ -108,6 +111,11 @@ impl Client {
         }
         let http = reqwest::Client::builder()
             .connect_timeout(PATIENCE)
+            // A connection that is dead without a word must not hold up what is asked.
+            .tcp_user_timeout(DEAD)
+            .tcp_keepalive(DEAD)
+            .tcp_keepalive_interval(Duration::from_secs(1))
+            .tcp_keepalive_retries(3)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
@@ -119,6 +127,13 @@ impl Client {
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// What somebody says who has waited for long enough.
+    #[must_use]
+    pub fn late(&self) -> ClientError {
+        let problem = "it does not answer in time".to_owned();
+        ClientError::Unreachable { base: self.base.clone(), problem }
     }
 
     /// Reads something.

@@ -12,6 +12,7 @@ use control::{
     fleet::NodeId,
     hex::Key,
     http::Token,
+    registry::Wish,
     source::{Access, token},
     toml_file::{self, FileError, duration},
 };
@@ -284,9 +285,17 @@ impl Config {
         if self.node.address.unwrap_or(tunnel.listen).port() == 0 {
             return Err(("tunnel.listen", "must have a port, which LBs are told"));
         }
-        if self.node.signalling.is_none() && self.signalling.listen.ip().is_unspecified() {
+        let elsewhere = !self.node.address.unwrap_or(tunnel.listen).ip().is_loopback();
+        let listen = self.signalling.listen.ip();
+        if self.node.signalling.is_none()
+            && (listen.is_unspecified() || (elsewhere && listen.is_loopback()))
+        {
             let problem = "must say where control reaches it, since signalling.listen does not";
             return Err(("node.signalling", problem));
+        }
+        let is_server_id = |text: &String| text == "any" || Wish::this(text).is_ok();
+        if !self.node.server_id.as_ref().is_none_or(is_server_id) {
+            return Err(("node.server_id", "must be a server ID in hex, or \"any\""));
         }
         if self.keys.reset.is_some() || self.keys.token.is_some() {
             return Err(("keys", "come from the control that fleet.url names"));

@@ -145,7 +145,10 @@ impl Node {
         for index in 0..shared.sockets.len() {
             tasks.spawn(read(shared.clone(), index, inbox.clone()));
         }
-        let server = wt::Server::new(identity, metrics, places);
+        // Not while it drains: its labels are with clients already, and lead to it.
+        let gate = shared.clone();
+        let is_open = Arc::new(move || gate.is_leased() && !gate.leaving.load(Ordering::Relaxed));
+        let server = wt::Server::new(identity, metrics, places, is_open);
         for endpoint in &endpoints {
             tasks.spawn(server.clone().run(endpoint.clone()));
         }
@@ -293,8 +296,12 @@ impl Shared {
     /// Whether the node takes new sessions: it does not while the fleet has it drain, while it leaves,
     /// and when its lease has ended.
     pub(crate) fn takes_sessions(&self) -> bool {
-        let leased = self.lease.load().as_ref().is_none_or(|until| Instant::now() < **until);
-        leased && !self.leaving.load(Ordering::Relaxed) && self.identity.is_serving()
+        self.is_leased() && !self.leaving.load(Ordering::Relaxed) && self.identity.is_serving()
+    }
+
+    /// Whether no control is asked, or it has answered lately.
+    fn is_leased(&self) -> bool {
+        self.lease.load().as_ref().is_none_or(|until| Instant::now() < **until)
     }
 
     /// Writes down what the node counted.

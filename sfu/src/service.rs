@@ -170,13 +170,9 @@ impl Service {
         member.config.admin.drain = new.admin.drain;
         if let (Some(tunnel), Some(new)) = (&mut member.config.tunnel, &new.tunnel) {
             tunnel.lbs.clone_from(&new.lbs);
-            match &member.source {
-                Source::File(..) => member.node.set_lbs(&new.lbs),
-                Source::Control(_, view) => {
-                    if let Some(view) = &*view.borrow() {
-                        member.heed(view);
-                    }
-                }
+            match &member.heeded {
+                None => member.node.set_lbs(&new.lbs),
+                Some(view) => member.heed(view),
             }
         }
         // Read even if they have the same names: that is how certificates are renewed.

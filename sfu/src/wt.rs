@@ -53,7 +53,11 @@ pub struct Server {
     rooms: Rooms,
     handshakes: Handshakes,
     places: Arc<Semaphore>,
+    is_open: Gate,
 }
+
+/// Whether new sessions are taken now.
+pub type Gate = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Places for handshakes.
 #[derive(Clone)]
@@ -75,15 +79,21 @@ impl Handshakes {
 }
 
 impl Server {
-    /// A server without sessions, each of which takes one of `places`.
+    /// A server without sessions, each of which takes one of `places` while the gate is open.
     #[must_use]
-    pub fn new(identity: Arc<Identity>, metrics: Arc<Metrics>, places: Arc<Semaphore>) -> Self {
+    pub fn new(
+        identity: Arc<Identity>,
+        metrics: Arc<Metrics>,
+        places: Arc<Semaphore>,
+        is_open: Gate,
+    ) -> Self {
         Self {
             rooms: Rooms::new(metrics.clone()),
             identity,
             metrics,
             handshakes: Handshakes::new(HANDSHAKES_MAX, HANDSHAKES_VALIDATED_MAX),
             places,
+            is_open,
         }
     }
 
@@ -129,6 +139,9 @@ impl Server {
         let Some(place) = Place::of(request.url.path()) else {
             return refuse(request, StatusCode::NOT_FOUND).await;
         };
+        if !(self.is_open)() {
+            return refuse(request, StatusCode::SERVICE_UNAVAILABLE).await;
+        }
         let Ok(taken) = self.places.clone().try_acquire_owned() else {
             self.metrics.dropped(Drop::SessionsFull);
             return refuse(request, StatusCode::SERVICE_UNAVAILABLE).await;

@@ -30,7 +30,7 @@ pub(super) async fn run(
         done(&format!("{id} is {}", text(&node["state"])), &node, output);
         return Ok(());
     }
-    let end = timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let end = timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
     let mut said = None;
     let mut empty_since = None;
     loop {

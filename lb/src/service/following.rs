@@ -9,7 +9,7 @@ use control::{
 use tokio::time::{self, Interval};
 use tracing::{error, info, warn};
 
-use super::report::Reporter;
+use super::report::{self, Reporter};
 use crate::{
     Config, LoadBalancer,
     admin::Admin,
@@ -113,7 +113,8 @@ impl Following {
                     warn!("{from}: {warning}");
                 }
                 if let (Some(reporter), Some(view)) = (&mut self.reporter, view) {
-                    reporter.applied(revision, view.revision);
+                    let sources = report::sources(self.lb.table().fleet());
+                    reporter.applied(revision, view.revision, sources);
                 }
                 self.admin.has_fleet();
                 info!(revision, "{from}: applied");

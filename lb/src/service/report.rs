@@ -1,12 +1,17 @@
 //! What an LB tells its control: what it has applied, and whom it cannot reach.
 
-use std::{collections::BTreeSet, future, time::Duration};
+use std::{
+    collections::BTreeSet,
+    future,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    time::Duration,
+};
 
 use ahash::RandomState;
 use control::{
     api::LbReport,
     client::{Client, ClientError},
-    fleet::NodeId,
+    fleet::{Fleet, Node, NodeId},
 };
 use tokio::{
     task::JoinHandle,
@@ -19,6 +24,9 @@ use crate::Config;
 /// How often, until control has said how long a report lasts; then three times in that time.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Nodes whose routes are looked at: there are few ways out of a host.
+const NODES_ASKED: usize = 256;
+
 /// Sends a report now and then, one at a time.
 pub(super) struct Reporter {
     client: Client,
@@ -29,6 +37,8 @@ pub(super) struct Reporter {
     interval: Interval,
     sending: Option<JoinHandle<Result<u64, ClientError>>>,
     failing: bool,
+    /// Whether `io.tunnel` leaves the address to the system.
+    is_wildcard: bool,
 }
 
 impl Reporter {
@@ -37,19 +47,26 @@ impl Reporter {
         let report = LbReport {
             // Another in each process: two LBs of one name are told apart by it.
             instance: format!("{:016x}", RandomState::new().hash_one("instance")),
-            // Of a wildcard, control sees as much as this LB does: where its calls come from.
+            // Of a wildcard the system says what it stands for, once there are nodes; until then, control
+            // takes the address that calls come from.
             addresses: if tunnel.is_unspecified() { Vec::new() } else { vec![tunnel] },
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..LbReport::default()
         };
         let id = NodeId::try_from(config.name.clone()).ok();
         let interval = every(INTERVAL);
-        Self { client, id, report, applied: None, interval, sending: None, failing: false }
+        let is_wildcard = tunnel.is_unspecified();
+        let (applied, sending, failing) = (None, None, false);
+        Self { client, id, report, applied, interval, sending, failing, is_wildcard }
     }
 
-    /// Notes that control's `revision` has become table number `table`.
-    pub(super) fn applied(&mut self, table: u64, revision: u64) {
+    /// Notes that control's `revision` has become table number `table`, and where datagrams for its
+    /// nodes leave from.
+    pub(super) fn applied(&mut self, table: u64, revision: u64, sources: BTreeSet<IpAddr>) {
         self.applied = Some((table, revision));
+        if self.is_wildcard && !sources.is_empty() {
+            self.report.addresses = sources.into_iter().collect();
+        }
     }
 
     /// Notes what all workers decide by, and who is silent.
@@ -71,7 +88,11 @@ impl Reporter {
         if self.sending.is_none() {
             self.interval.tick().await;
             let (client, report) = (self.client.clone(), self.report.clone());
-            let send = async move { client.report(&id, &report).await.map(|told| told.ttl_ms) };
+            let patience = self.interval.period().max(INTERVAL);
+            let send = async move {
+                let sent = time::timeout(patience, client.report(&id, &report)).await;
+                sent.unwrap_or_else(|_| Err(client.late())).map(|told| told.ttl_ms)
+            };
             self.sending = Some(tokio::spawn(send));
         }
         let Some(sending) = &mut self.sending else { return };
@@ -96,6 +117,21 @@ impl Reporter {
             Ok(Err(_)) | Err(_) => {}
         }
     }
+}
+
+/// Where datagrams for the nodes of a fleet leave from, by the system's routes: connecting a socket
+/// sends nothing.
+pub(super) fn sources(fleet: &Fleet) -> BTreeSet<IpAddr> {
+    let source = |node: &Node| {
+        let any: IpAddr = match node.address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(node.address).ok()?;
+        socket.local_addr().ok().map(|local| local.ip())
+    };
+    fleet.nodes.iter().filter_map(source).take(NODES_ASKED).collect()
 }
 
 fn every(period: Duration) -> Interval {

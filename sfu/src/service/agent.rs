@@ -21,6 +21,9 @@ use crate::config::Config;
 /// How often, until control has said how long a lease lasts; then three times in that time.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Shortest time that a call may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Calls of a node, one at a time.
 pub(super) struct Agent {
     client: Client,
@@ -30,6 +33,8 @@ pub(super) struct Agent {
     due: Instant,
     interval: Duration,
     sending: Option<(Instant, JoinHandle<Result<Registration, ClientError>>)>,
+    /// Something must be said at once, also if a call is on its way.
+    hurry: bool,
     /// What went wrong last time, so that it is said once.
     problem: Option<String>,
 }
@@ -75,6 +80,7 @@ impl Agent {
             due: Instant::now(),
             interval: INTERVAL,
             sending: None,
+            hurry: false,
             problem: None,
         })
     }
@@ -82,6 +88,7 @@ impl Agent {
     /// From now on it says that it drains.
     pub(super) fn drain(&mut self) {
         self.heartbeat.state = Own::Draining;
+        self.hurry = true;
         self.due = Instant::now();
     }
 
@@ -98,17 +105,32 @@ impl Agent {
                 time::sleep_until(self.due).await;
                 let (client, id) = (self.client.clone(), self.id.clone());
                 let heartbeat = self.heartbeat.clone();
-                let call = async move { client.register(&id, &heartbeat).await };
+                self.hurry = false;
+                // One that hangs must not cost the lease: the same again has the same effect.
+                let patience = self.interval.max(PATIENCE);
+                let call = async move {
+                    let call = client.register(&id, &heartbeat);
+                    time::timeout(patience, call).await.unwrap_or_else(|_| Err(client.late()))
+                };
                 self.sending = Some((Instant::now(), tokio::spawn(call)));
             }
             let Some((begun, sending)) = &mut self.sending else { continue };
             let (begun, heard) = (*begun, sending.await);
             self.sending = None;
             self.due = begun + self.interval;
-            match heard {
-                Ok(Ok(registration)) => return self.registered(begun, registration),
-                Ok(Err(problem)) => self.refused(&problem),
-                Err(_) => {}
+            let leased = match heard {
+                Ok(Ok(registration)) => Some(self.registered(begun, registration)),
+                Ok(Err(problem)) => {
+                    self.refused(&problem);
+                    None
+                }
+                Err(_) => None,
+            };
+            if self.hurry {
+                self.due = Instant::now();
+            }
+            if let Some(leased) = leased {
+                return leased;
             }
         }
     }
@@ -138,7 +160,9 @@ impl Agent {
             && refusal.code == "removed"
         {
             // An operator removed it, or control has lost what it knew: it joins anew, as itself.
-            self.heartbeat.epoch = None;
+            if self.heartbeat.epoch.take().is_some() {
+                self.hurry = true;
+            }
         }
         let text = problem.to_string();
         if self.problem.as_ref() == Some(&text) {

@@ -46,8 +46,7 @@ pub(super) async fn with_file(
     let open = open(file, config, &given.lbs).await?;
     let node = start(config, identity.clone(), certificate, given, open)?;
     let source = Source::file(fleet_file);
-    let membership =
-        Membership { config: config.clone(), source, agent: None, identity, node: node.handle() };
+    let membership = Membership::new(config.clone(), source, None, identity, node.handle(), None);
     Ok((node, membership))
 }
 
@@ -70,10 +69,18 @@ pub async fn with_control(
         .zip(signalling)
         .and_then(|(address, signalling)| Agent::new(client.clone(), config, address, signalling))
         .ok_or_else(|| ServiceError::Running("no random bytes from the system".to_owned()))?;
-    let leased = agent.leased().await;
+    let mut leased = agent.leased().await;
     let mut source = Source::control(client);
     let (identity, view) = loop {
-        let News { fleet, warnings, view } = source.next().await?;
+        let news = tokio::select! {
+            news = source.next() => news?,
+            // It may take long, and control may forget the node meanwhile.
+            until = agent.leased() => {
+                leased = until;
+                continue;
+            }
+        };
+        let News { fleet, warnings, view } = news;
         match (Identity::new(&config.name, fleet, config.config_id()), view) {
             (Ok(identity), Some(view)) => {
                 warn_about(&source.name(), warnings);
@@ -99,7 +106,7 @@ pub async fn with_control(
     let handle = node.handle();
     handle.set_lease(leased.into_std());
     let config = config.clone();
-    Ok((node, Membership { config, source, agent: Some(agent), identity, node: handle }))
+    Ok((node, Membership::new(config, source, Some(agent), identity, handle, Some(view))))
 }
 
 pub(super) fn lbs(config: &Config, view: &View) -> Vec<IpNet> {

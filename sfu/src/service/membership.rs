@@ -19,9 +19,22 @@ pub struct Membership {
     pub(super) agent: Option<Agent>,
     pub(super) identity: Arc<Identity>,
     pub(super) node: Handle,
+    /// What a control said last that fits this node.
+    pub(super) heeded: Option<Arc<View>>,
 }
 
 impl Membership {
+    pub(super) const fn new(
+        config: Config,
+        source: Source,
+        agent: Option<Agent>,
+        identity: Arc<Identity>,
+        node: Handle,
+        heeded: Option<Arc<View>>,
+    ) -> Self {
+        Self { config, source, agent, identity, node, heeded }
+    }
+
     /// Keeps the node in for ever.
     pub async fn keep(mut self) {
         loop {
@@ -58,17 +71,20 @@ impl Membership {
     }
 
     /// A fleet that is wrong in any way changes nothing.
-    pub(super) fn apply(&self, news: Result<News, FileError>) {
+    pub(super) fn apply(&mut self, news: Result<News, FileError>) {
         let News { fleet, warnings, view } = match news {
             Ok(news) => news,
             Err(problem) => return error!("{problem}; the fleet in use is kept"),
         };
         let from = self.source.name();
-        if let Some(view) = view {
-            self.heed(&view);
-        }
         match self.identity.apply(fleet) {
             Ok(()) => {
+                // With a fleet that is refused, what else it says is not for this node either: a control
+                // that has lost its store knows no LB, whose clients are here all the same.
+                if let Some(view) = view {
+                    self.heed(&view);
+                    self.heeded = Some(view);
+                }
                 warn_about(&from, warnings);
                 info!("{from}: applied");
             }

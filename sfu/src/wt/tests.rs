@@ -29,8 +29,12 @@ struct World {
 impl World {
     fn new(places: usize) -> Self {
         let metrics = Arc::new(Metrics::default());
-        let server =
-            Server::new(Arc::new(identity("a")), metrics.clone(), Arc::new(Semaphore::new(places)));
+        let server = Server::new(
+            Arc::new(identity("a")),
+            metrics.clone(),
+            Arc::new(Semaphore::new(places)),
+            Arc::new(|| true),
+        );
         let endpoint: Endpoint = server_endpoint();
         let address = endpoint.local_addr().expect("bound");
         tokio::spawn(server.clone().run(endpoint));
