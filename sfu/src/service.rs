@@ -153,6 +153,8 @@ impl Service {
                 }
             }
         }
+        // Also a node without `admin.drain` says that it goes, before it does.
+        self.membership.farewell().await;
         self.node.stop().await;
         Ok(())
     }

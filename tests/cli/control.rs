@@ -112,6 +112,27 @@ fn nodes_keep_their_server_ids_and_rooms_their_homes_when_control_is_started_aga
 }
 
 #[test]
+fn a_node_that_is_told_to_leave_says_so_before_it_ends() {
+    let world = World::new("", "[nodes]\nttl = \"10m\"\n");
+    let _control = world.start();
+    let text = format!(
+        "name = \"sfu-1\"\n[fleet]\nurl = \"http://{}\"\ntoken = \"{TOKEN}\"\n\
+         [tunnel]\nlisten = \"127.0.0.1:{}\"\n[signalling]\nlisten = \"127.0.0.1:0\"\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n",
+        world.api,
+        free_port()
+    );
+    let config = world.folder.write("sfu.toml", &text);
+    let mut node = Running::start(&["sfu", "--config", &config], &world.folder.path("sfu.log"));
+    eventually("it serves", || node.log().contains("serving name"));
+    assert_eq!(world.json("/v1/nodes/sfu-1")["state"], "serving");
+    node.signal(Signal::TERM);
+    assert_eq!(node.wait(), 0);
+    let left = world.json("/v1/nodes/sfu-1");
+    assert_eq!((&left["state"], &left["alive"]), (&json!("draining"), &json!(true)), "{left}");
+}
+
+#[test]
 fn in_memory_the_fleet_is_forgotten_and_that_is_said() {
     let world = World::new("", "");
     let control = world.start();

@@ -92,6 +92,21 @@ impl Agent {
         self.due = Instant::now();
     }
 
+    /// Says a last time that the node drains, and waits a moment for that to be heard: else it would be
+    /// sent newcomers until its lease ends.
+    pub(super) async fn farewell(mut self) {
+        self.heartbeat.state = Own::Draining;
+        if let Some((_, sending)) = self.sending.take() {
+            sending.abort();
+        }
+        let call = self.client.register(&self.id, &self.heartbeat);
+        if let Err(problem) =
+            time::timeout(PATIENCE, call).await.unwrap_or_else(|_| Err(self.client.late()))
+        {
+            warn!("{problem}; it is not told that this node leaves");
+        }
+    }
+
     /// What it says of its load from now on.
     pub(super) const fn set_load(&mut self, load: Load) {
         self.heartbeat.load = Some(load);

@@ -70,6 +70,13 @@ impl Membership {
         }
     }
 
+    /// Says goodbye to the control, where there is one.
+    pub(super) async fn farewell(self) {
+        if let Some(agent) = self.agent {
+            agent.farewell().await;
+        }
+    }
+
     /// A fleet that is wrong in any way changes nothing.
     pub(super) fn apply(&mut self, news: Result<News, FileError>) {
         let News { fleet, warnings, view } = match news {

@@ -1,5 +1,7 @@
 //! A worker's `nat` ports.
 
+use std::time::Instant;
+
 use super::{BATCHES_PER_TURN, Worker, now};
 use crate::driver::{
     BATCH,
@@ -20,6 +22,8 @@ impl Worker {
         let mut left = BATCH * BATCHES_PER_TURN;
         while left > 0 {
             let ready = self.ports.look().min(left);
+            // Once for all ports that are ready: many have a single datagram each.
+            let now = now();
             let share = (left / ready.max(1)).min(BATCH);
             let (mut has_more, before) = (ready == READY, left);
             self.batch.clear();
@@ -28,7 +32,7 @@ impl Worker {
                     self.flush_to_clients();
                     self.batch.clear();
                 }
-                let received = self.serve_port(self.ports.ready(which), share);
+                let received = self.serve_port(self.ports.ready(which), share, now);
                 has_more |= received == share;
                 left -= received;
             }
@@ -41,13 +45,12 @@ impl Worker {
 
     /// Takes at most `most` datagrams from a port, besides those of other ports that wait to be sent;
     /// says how many.
-    fn serve_port(&mut self, lane: Lane, most: usize) -> usize {
+    fn serve_port(&mut self, lane: Lane, most: usize, now: Instant) -> usize {
         let Some(socket) = self.ports.socket(lane.number()) else {
             return 0;
         };
         // An error is one that an earlier datagram of ours brought back (ICMP), as in `turn`.
         let received = self.batch.receive_more(socket, most).unwrap_or_default();
-        let now = now();
         for slot in received.clone() {
             let Some(node) = self.batch.sender(slot) else {
                 continue;
