@@ -49,11 +49,11 @@ interop: need-build ## SFUs of other people behind the LB, to docs/interop.md; P
 	scripts/interop $(PEERS)
 
 need-build:
-	@scripts/need cc=gcc,libc6-dev
+	@scripts/need cc=gcc,libc6-dev protoc=protobuf-compiler
 
 # No command tells whether Python makes environments, so that is asked of it.
 need-test: need-build
-	@scripts/need ip=iproute2 curl=curl chromium=chromium chromedriver=chromium-driver
+	@scripts/need ip=iproute2 curl=curl chromium=chromium chromedriver=chromium-driver etcd=etcd-server etcdctl=etcd-client
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || scripts/need ensurepip=python3-venv
 
 need-nextest:

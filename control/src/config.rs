@@ -12,7 +12,7 @@ use crate::{
     fleet::{Fleet, Warning},
     http::{Token, Tokens, vips},
     records::{Routing, Vip},
-    source::{read_token, token},
+    source::{Cluster, read_token, token},
     toml_file::{self, FileError, duration},
 };
 
@@ -47,7 +47,7 @@ pub struct Config {
 }
 
 /// `[store]`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
     /// In this process, or an etcd cluster.
@@ -55,10 +55,37 @@ pub struct StoreConfig {
     /// The file of an embedded store; relative to the configuration file. Absent: it is in memory, and
     /// forgotten when the process ends.
     pub path: Option<PathBuf>,
-    /// The members of an etcd cluster. It is known, so that who asks for etcd is told what is missing.
+    /// The members of an etcd cluster. This and what follows goes with kind "etcd".
     pub endpoints: Option<Vec<String>>,
     /// The fleet's name in the cluster's keys.
     pub cluster: Option<String>,
+    /// PEM file of the authority that etcd's certificates are from.
+    pub ca: Option<PathBuf>,
+    /// PEM file of the client certificate.
+    pub cert: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key: Option<PathBuf>,
+    /// Who to be.
+    pub user: Option<String>,
+    /// Where that user's password is.
+    pub password_file: Option<PathBuf>,
+}
+
+impl StoreConfig {
+    /// The cluster that it names.
+    #[must_use]
+    pub fn etcd(&self) -> Cluster<'_> {
+        Cluster {
+            section: "store",
+            endpoints: self.endpoints.as_deref(),
+            cluster: self.cluster.as_deref(),
+            ca: self.ca.as_deref(),
+            cert: self.cert.as_deref(),
+            key: self.key.as_deref(),
+            user: self.user.as_deref(),
+            password_file: self.password_file.as_deref(),
+        }
+    }
 }
 
 /// What keeps a fleet.
@@ -190,6 +217,10 @@ impl Config {
                 *token = Some(read_token(file)?);
             }
         }
+        if config.store.kind == StoreKind::Etcd {
+            // Whatever is wrong with it is said now.
+            config.store.etcd().store(file)?;
+        }
         let tokens = [&http.token, &http.node_token, &http.lb_token];
         if (1..3).any(|at| tokens[at].is_some() && tokens[..at].contains(&tokens[at])) {
             let problem = "token, node_token and lb_token must differ, or nobody is told apart";
@@ -206,17 +237,15 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.store.kind == StoreKind::Etcd {
-            let problem = "\"etcd\" is not available in this version, use \"embedded\"";
-            return Err(("store.kind", problem.to_owned()));
-        }
-        for (key, there) in [
-            ("store.endpoints", self.store.endpoints.is_some()),
-            ("store.cluster", self.store.cluster.is_some()),
-        ] {
-            if there {
-                return Err((key, "goes with kind \"etcd\"".to_owned()));
+        let store = &self.store;
+        match (store.kind, &store.path, store.etcd().stray()) {
+            (StoreKind::Embedded, _, Some(key)) => {
+                return Err((key, "goes with store.kind \"etcd\"".to_owned()));
             }
+            (StoreKind::Etcd, Some(_), _) => {
+                return Err(("store.path", "goes with kind \"embedded\"".to_owned()));
+            }
+            _ => {}
         }
         for (name, both) in [
             ("token", self.http.token.is_some() && self.http.token_file.is_some()),
@@ -299,7 +328,7 @@ impl Config {
                     .to_owned(),
             ));
         }
-        if self.store.path.is_none() {
+        if self.store.kind == StoreKind::Embedded && self.store.path.is_none() {
             warnings.push(Warning(
                 "store.path is missing, so the fleet is forgotten when the process ends".to_owned(),
             ));

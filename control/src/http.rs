@@ -66,7 +66,7 @@ use crate::{
     join::Joins,
     registry::Registry,
     rooms::Rooms,
-    store::embedded::Embedded,
+    store::AnyStore,
     watchdog,
 };
 use extract::BodyMax;
@@ -76,9 +76,9 @@ use problem::Problem;
 /// Longest request body, in bytes.
 pub const BODY_MAX: usize = 64 * 1024;
 
-/// The store that the API is on. The macros that describe handlers know no generic ones, so another
-/// kind of store joins this one in an enum.
-type Db = Embedded;
+/// The store that the API is on. The macros that describe handlers know no generic ones, so it is an
+/// enum of all kinds.
+type Db = AnyStore;
 
 /// The API on a store. Clones are the same.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ impl Api {
     /// The API on a store. Nodes live for `ttl` after each call of theirs; without a token nothing can
     /// be changed.
     #[must_use]
-    pub fn new(store: Arc<Embedded>, ttl: Duration, tokens: impl Into<Tokens>) -> Self {
+    pub fn new(store: Arc<AnyStore>, ttl: Duration, tokens: impl Into<Tokens>) -> Self {
         let (feed, followed) = watch::channel(Followed::default());
         Self {
             registry: Registry::new(store.clone()),

@@ -5,24 +5,31 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    net::TcpListener,
+    time::{self, Instant},
+};
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{Config, Http},
+    config::{Config, Http, StoreKind},
     fleet::Warning,
     foreground::{NoSignals, Signals, Told, reached},
     hex,
     http::Api,
     records::{self, NodeSecrets, Routing, Vip},
     store::{
-        Condition, List, Outcome, Store, StoreError, Txn,
+        AnyStore, Condition, List, Outcome, Store, StoreError, Txn,
         embedded::{Embedded, OpenError},
     },
     toml_file::FileError,
 };
+
+/// How often a store that does not answer is asked again before there is anything to serve.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// Why a control ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +97,7 @@ pub fn load(file: &Path) -> Result<(Config, Option<Routing>, Vec<Warning>), File
 /// # Errors
 /// [`ServiceError`].
 pub async fn run(file: &Path) -> Result<(), ServiceError> {
-    let signals = Signals::new()?;
+    let mut signals = Signals::new()?;
     let (config, seed, warnings) = load(file)?;
     for warning in warnings {
         warn!("{}: {warning}", file.display());
@@ -101,13 +108,18 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
         address,
         source,
     })?;
-    let store = match &config.store.path {
-        None => Embedded::in_memory(),
-        Some(path) => Embedded::open(path)
+    let store = match (config.store.kind, &config.store.path) {
+        (StoreKind::Etcd, _) => AnyStore::from(config.store.etcd().store(file)?),
+        (StoreKind::Embedded, None) => AnyStore::in_memory(),
+        (StoreKind::Embedded, Some(path)) => Embedded::open(path)
             .await
-            .map_err(|problem| ServiceError::Open { file: file.to_owned(), problem })?,
+            .map_err(|problem| ServiceError::Open { file: file.to_owned(), problem })?
+            .into(),
     };
     let store = Arc::new(store);
+    if !wait_for(&store, &mut signals).await {
+        return Ok(());
+    }
     plant(&store, seed, &config).await?;
     plant_vip(&store, &config, file).await?;
     make_secrets(&store).await?;
@@ -122,9 +134,30 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
     served
 }
 
+/// Waits until the store answers, however long that takes: a cluster may start after its clients. False
+/// if it is told to leave before.
+async fn wait_for(store: &AnyStore, signals: &mut Signals) -> bool {
+    let answered = async {
+        let mut said = None;
+        while let Err(problem) = store.get(records::ROUTING).await {
+            let problem = problem.to_string();
+            if said.as_ref() != Some(&problem) {
+                warn!("{problem}; waiting for it");
+                said = Some(problem);
+            }
+            time::sleep(RETRY).await;
+        }
+    };
+    let told_to_leave = async { while !matches!(signals.next().await, Told::Leave) {} };
+    tokio::select! {
+        () = answered => true,
+        () = told_to_leave => false,
+    }
+}
+
 /// Puts the fleet file's configurations into a store that has none.
 async fn plant(
-    store: &Embedded,
+    store: &AnyStore,
     seed: Option<Routing>,
     config: &Config,
 ) -> Result<(), ServiceError> {
@@ -156,7 +189,7 @@ async fn plant(
 }
 
 /// Puts the configuration's VIP into a store that has none.
-async fn plant_vip(store: &Embedded, config: &Config, file: &Path) -> Result<(), ServiceError> {
+async fn plant_vip(store: &AnyStore, config: &Config, file: &Path) -> Result<(), ServiceError> {
     let Some(vip) = config.vip() else { return Ok(()) };
     let list = List { prefix: records::VIPS, after: None, limit: 1, at: None };
     let key = format!("{}default", records::VIPS);
@@ -172,7 +205,7 @@ async fn plant_vip(store: &Embedded, config: &Config, file: &Path) -> Result<(),
 }
 
 /// Makes the keys that nodes share, once for a store.
-async fn make_secrets(store: &Embedded) -> Result<(), ServiceError> {
+async fn make_secrets(store: &AnyStore) -> Result<(), ServiceError> {
     let key = || {
         let mut key = [0; 32];
         getrandom::fill(&mut key)
@@ -248,7 +281,7 @@ impl Service {
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let changed = [
         ("name", old.name != new.name),
-        ("store.path", old.store.path != new.store.path),
+        ("store", old.store != new.store),
         ("http.listen", old.http.listen != new.http.listen),
         ("http.public_url", old.http.public_url != new.http.public_url),
         ("nodes.ttl", old.nodes.ttl != new.nodes.ttl),

@@ -1,4 +1,6 @@
-//! Where an LB or a node has its fleet from: a file, or a control.
+//! Where an LB or a node has its fleet from: a file, a control, or etcd itself.
+
+mod cluster;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -14,6 +16,8 @@ use crate::{
     http::Token,
     toml_file::FileError,
 };
+
+pub use cluster::{CLUSTER, Cluster};
 
 /// How often a fleet file is looked at: a change is told after two looks.
 const POLL: Duration = Duration::from_millis(250);
@@ -76,11 +80,16 @@ pub fn token<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option
 /// # Errors
 /// One sentence naming the file.
 pub fn read_token(file: &Path) -> Result<Token, FileError> {
-    let text = fs::read_to_string(file).map_err(|error| {
-        FileError::of_file(file, format_args!("the token cannot be read: {error}"))
-    })?;
-    Token::try_from(text.trim_end().to_owned())
+    Token::try_from(read_secret(file, "token")?)
         .map_err(|error| FileError::of_file(file, format_args!("the token {error}")))
+}
+
+/// A secret in a file of its own, which may end its line.
+fn read_secret(file: &Path, what: &str) -> Result<String, FileError> {
+    let text = fs::read_to_string(file).map_err(|error| {
+        FileError::of_file(file, format_args!("the {what} cannot be read: {error}"))
+    })?;
+    Ok(text.trim_end().to_owned())
 }
 
 /// A fleet that changes, and where it is from.

@@ -9,15 +9,20 @@
 //! - A watch tells every change of its prefix once, in order, a revision at a time.
 //!
 //! Keys are relative to the fleet; a store that several fleets share puts its own prefix in front.
-//! [`Embedded`](embedded::Embedded) is the store of one machine. `tests/store` holds what every store
-//! must pass.
+//! [`Embedded`](embedded::Embedded) is the store of one machine, [`Etcd`](etcd::Etcd) that of a cluster.
+//! `tests/store` holds what every store must pass.
 
 pub mod embedded;
+pub mod etcd;
+
+mod any;
 mod rules;
 
 use std::{fmt, future::Future, time::Duration};
 
 use tokio::sync::mpsc;
+
+pub use any::AnyStore;
 
 /// Longest key, in bytes.
 pub const KEY_MAX: usize = 1024;

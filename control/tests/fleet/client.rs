@@ -6,7 +6,7 @@ use control::{
     api::{Heartbeat, LbReport},
     client::{Client, ClientError, View, follow},
     http::{Api, Token, Tokens},
-    store::embedded::Embedded,
+    store::AnyStore,
 };
 use serde_json::json;
 use tokio::{
@@ -34,7 +34,7 @@ struct Control {
 }
 
 impl Control {
-    fn on(listener: TcpListener, store: Arc<Embedded>) -> Self {
+    fn on(listener: TcpListener, store: Arc<AnyStore>) -> Self {
         let address = listener.local_addr().expect("bound");
         let api = Api::new(store, Duration::from_secs(600), Tokens::from(Some(token())));
         let serving = tokio::spawn(async move {
@@ -43,7 +43,7 @@ impl Control {
         Self { address, serving }
     }
 
-    async fn new(store: Arc<Embedded>) -> Self {
+    async fn new(store: Arc<AnyStore>) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), store)
     }
 
@@ -60,7 +60,7 @@ impl Control {
 }
 
 /// A control where one was before.
-async fn again(address: SocketAddr, store: Arc<Embedded>) -> Control {
+async fn again(address: SocketAddr, store: Arc<AnyStore>) -> Control {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("set");
     socket.bind(address).expect("its port is free");

@@ -6,7 +6,7 @@ use control::{
     records::{self, Alive, Description, Routing, Stats},
     registry::{Registered, Registry, RegistryError, Wish},
     rooms::Rooms,
-    store::{Outcome, Store, Txn, embedded::Embedded},
+    store::{AnyStore, Outcome, Store, Txn},
 };
 use tokio::sync::watch;
 
@@ -15,9 +15,9 @@ pub(crate) const TTL: Duration = Duration::from_secs(10);
 
 /// A store with a routing configuration.
 pub(crate) struct World {
-    pub(crate) store: Arc<Embedded>,
-    pub(crate) registry: Registry<Embedded>,
-    pub(crate) rooms: Rooms<Embedded>,
+    pub(crate) store: Arc<AnyStore>,
+    pub(crate) registry: Registry<AnyStore>,
+    pub(crate) rooms: Rooms<AnyStore>,
 }
 
 pub(crate) fn id(name: &str) -> NodeId {
@@ -30,7 +30,7 @@ pub(crate) fn node(address: &str) -> Description {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let store = Arc::new(Embedded::in_memory());
+        let store = Arc::new(AnyStore::in_memory());
         let world = Self {
             registry: Registry::new(store.clone()),
             rooms: Rooms::new(store.clone()),

@@ -9,7 +9,7 @@ use std::{
 use control::{
     http::{Api, Token, Tokens},
     records::{self, Routing},
-    store::{Condition, Store, Txn, embedded::Embedded},
+    store::{AnyStore, Condition, Store, Txn},
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -25,7 +25,7 @@ pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 /// A control that serves, and a caller that knows its token.
 pub(crate) struct World {
     pub(crate) api: Api,
-    pub(crate) store: Arc<Embedded>,
+    pub(crate) store: Arc<AnyStore>,
     pub(crate) address: SocketAddr,
     pub(crate) runtime: Runtime,
     agent: ureq::Agent,
@@ -91,14 +91,14 @@ impl World {
         Self::on(Some(self.store.clone()), LONG, Some(token).into())
     }
 
-    fn on(store: Option<Arc<Embedded>>, ttl: Duration, tokens: Tokens) -> Self {
+    fn on(store: Option<Arc<AnyStore>>, ttl: Duration, tokens: Tokens) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("a runtime");
         let (api, store, address) = runtime.block_on(async {
-            let store = store.unwrap_or_else(|| Arc::new(Embedded::in_memory()));
+            let store = store.unwrap_or_else(|| Arc::new(AnyStore::in_memory()));
             let routing = Routing {
                 hash_key: Some("00112233445566778899aabbccddeeff".to_owned()),
                 routing: vec![json!({ "config": 0 })],

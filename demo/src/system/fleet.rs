@@ -13,7 +13,7 @@ use control::{
     http::{Api, Token, Tokens},
     records::{self, NodeSecrets, Routing, Vip},
     registry::Registry,
-    store::{List, PAGE_MAX, Store, Txn, embedded::Embedded},
+    store::{AnyStore, List, PAGE_MAX, Store, Txn},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -26,8 +26,8 @@ use super::{PATIENCE, Shape, SystemError, io_error, node_name};
 use crate::client::WebTransportOffer;
 
 pub(super) struct Control {
-    store: Arc<Embedded>,
-    registry: Registry<Embedded>,
+    store: Arc<AnyStore>,
+    registry: Registry<AnyStore>,
     address: SocketAddr,
     tokens: [String; 3],
     _serving: JoinSet<()>,
@@ -56,7 +56,7 @@ fn random<const N: usize>() -> String {
 
 impl Control {
     pub(super) async fn start(loopback: IpAddr, shape: &Shape) -> Result<Self, SystemError> {
-        let store = Arc::new(Embedded::in_memory());
+        let store = Arc::new(AnyStore::in_memory());
         let mut config = json!({ "config": 0, "key": random::<16>() });
         if shape.ice_key {
             config["ice_key"] = json!(random::<32>());
