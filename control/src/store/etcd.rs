@@ -187,7 +187,9 @@ impl Store for Etcd {
     async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, StoreError> {
         let id = convert::lease_id(lease);
         let kept = self.members.repeat(|client| async move {
-            let (_keeper, mut answers) = client.lease_client().keep_alive(id).await?;
+            // The client keeps to itself what the first answer says.
+            let (mut keeper, mut answers) = client.lease_client().keep_alive(id).await?;
+            keeper.keep_alive().await?;
             answers.message().await
         });
         let left = match kept.await {
