@@ -46,10 +46,18 @@ pub enum ClientError {
         /// What happened.
         problem: String,
     },
+    /// The store does not do its part.
+    #[error("{base}: {problem}")]
+    Store {
+        /// Where it should be.
+        base: String,
+        /// What happened.
+        problem: String,
+    },
     /// It said no.
-    #[error("control at {base}: {refusal}")]
+    #[error("{base}: {refusal}")]
     Refused {
-        /// Where it is.
+        /// What and where it is.
         base: String,
         /// What it said.
         refusal: Refusal,
@@ -250,7 +258,7 @@ impl Client {
         }
         let refusal: Refusal = serde_json::from_slice(&bytes).unwrap_or_default();
         let refusal = Refusal { status: status.as_u16(), ..refusal };
-        Err(ClientError::Refused { base: self.base.clone(), refusal })
+        Err(ClientError::Refused { base: format!("control at {}", self.base), refusal })
     }
 
     fn answer(&self, problem: &dyn fmt::Display) -> ClientError {

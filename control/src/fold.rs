@@ -22,6 +22,8 @@ pub struct Fold {
     routing: Routing,
     members: BTreeMap<NodeId, Member>,
     alive: BTreeMap<NodeId, Alive>,
+    /// Nodes that were put there without a registration.
+    guests: BTreeMap<NodeId, Member>,
     sessions: BTreeMap<String, Session>,
     balancers: BTreeMap<String, Balancer>,
     vips: BTreeMap<String, Vip>,
@@ -55,9 +57,15 @@ impl Fold {
     /// [`Unreadable`]; what was known of that key stays.
     pub fn put(&mut self, entry: &Entry) -> Result<bool, Unreadable> {
         if let Some(id) = entry.key.strip_prefix(records::MEMBERS) {
-            replace(&mut self.members, name(entry, id)?, entry)
+            let id = name(entry, id)?;
+            let is_new = replace(&mut self.members, id.clone(), entry)?;
+            self.guests.remove(&id);
+            Ok(is_new)
         } else if let Some(id) = entry.key.strip_prefix(records::NODES) {
-            replace(&mut self.alive, name(entry, id)?, entry)
+            let id = name(entry, id)?;
+            let is_new = replace(&mut self.alive, id.clone(), entry)?;
+            self.see_guest(&id);
+            Ok(is_new)
         } else if entry.key.starts_with(records::SESSIONS) {
             replace(&mut self.sessions, entry.key.clone(), entry)
         } else if entry.key.starts_with(records::BALANCERS) {
@@ -75,8 +83,11 @@ impl Fold {
     fn delete(&mut self, key: &str) -> bool {
         let id = |text: &str| NodeId::try_from(text.to_owned()).ok();
         if let Some(id) = key.strip_prefix(records::MEMBERS).and_then(id) {
-            self.members.remove(&id).is_some()
+            let was_there = self.members.remove(&id).is_some();
+            self.see_guest(&id);
+            was_there
         } else if let Some(id) = key.strip_prefix(records::NODES).and_then(id) {
+            self.guests.remove(&id);
             self.alive.remove(&id).is_some()
         } else if key == records::ROUTING {
             mem::take(&mut self.routing) != Routing::default()
@@ -85,6 +96,38 @@ impl Fold {
                 || self.balancers.remove(key).is_some()
                 || self.vips.remove(key).is_some()
         }
+    }
+
+    /// A node that holds a lease and is no member is one for as long.
+    fn see_guest(&mut self, id: &NodeId) {
+        let Some(alive) = self.alive.get(id).filter(|_| !self.members.contains_key(id)) else {
+            return;
+        };
+        let Alive { epoch, server_id, node, .. } = alive.clone();
+        let (instance, wanted, unreachable) = (None, State::Serving, false);
+        let guest = Member { epoch, instance, server_id, wanted, unreachable, node };
+        self.guests.insert(id.clone(), guest);
+    }
+
+    /// Whether what is at a key says something about the fleet.
+    pub(crate) fn minds(key: &str) -> bool {
+        let below = [
+            records::MEMBERS,
+            records::NODES,
+            records::SESSIONS,
+            records::BALANCERS,
+            records::VIPS,
+        ];
+        key == records::ROUTING || below.iter().any(|prefix| key.starts_with(prefix))
+    }
+
+    /// The keys of all that is known.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let members = self.members.keys().map(records::member);
+        let alive = self.alive.keys().map(records::node);
+        let others = self.sessions.keys().chain(self.balancers.keys()).chain(self.vips.keys());
+        let routing = (self.routing != Routing::default()).then(|| records::ROUTING.to_owned());
+        members.chain(alive).chain(others.cloned()).chain(routing).collect()
     }
 
     /// Where LBs send from, each once.
@@ -111,20 +154,21 @@ impl Fold {
 
     /// The members and what they are.
     pub fn members(&self) -> impl Iterator<Item = (&NodeId, &Member, Standing)> {
-        self.members.iter().map(|(id, member)| (id, member, self.standing(id, member)))
+        let known = self.members.iter().chain(&self.guests);
+        known.map(|(id, member)| (id, member, self.standing(id, member)))
     }
 
     /// Whether there is such a node, alive or not.
     #[must_use]
     pub fn has_member(&self, id: &NodeId) -> bool {
-        self.members.contains_key(id)
+        self.member(id).is_some()
     }
 
     /// Whether rooms stay with a node: while it holds its lease, draining or not. Who joins a room
     /// whose home has lost it is sent elsewhere, and the room moves.
     #[must_use]
     pub fn keeps_rooms(&self, id: &NodeId) -> bool {
-        self.members.get(id).is_some_and(|member| {
+        self.member(id).is_some_and(|member| {
             let standing = self.standing(id, member);
             standing.alive && standing.state != State::Down
         })
@@ -132,19 +176,20 @@ impl Fold {
 
     /// As if this were put.
     pub fn set_member(&mut self, id: NodeId, member: Member) {
+        self.guests.remove(&id);
         self.members.insert(id, member);
     }
 
     /// The pool of a node.
     #[must_use]
     pub fn pool(&self, id: &NodeId) -> Option<&str> {
-        self.members.get(id).map(|member| member.node.pool.as_str())
+        self.member(id).map(|member| member.node.pool.as_str())
     }
 
     /// A node as it is remembered.
     #[must_use]
     pub fn member(&self, id: &NodeId) -> Option<&Member> {
-        self.members.get(id)
+        self.members.get(id).or_else(|| self.guests.get(id))
     }
 
     /// How many ICE sessions there would be with these.
@@ -161,7 +206,7 @@ impl Fold {
     /// One sentence, where the fleet is not valid without them either.
     pub fn refusal(&self, new: &[Session]) -> Result<Option<String>, String> {
         let mut others = self.clone();
-        others.sessions.retain(|_, session| self.members.contains_key(&session.node));
+        others.sessions.retain(|_, session| self.has_member(&session.node));
         for session in new {
             others.sessions.remove(&key(session));
         }
@@ -241,7 +286,7 @@ impl Fold {
             })
             .collect();
         let sessions: Vec<_> = (self.sessions.values())
-            .filter(|session| self.members.contains_key(&session.node))
+            .filter(|session| self.has_member(&session.node))
             .collect();
         let mut whole = json!({
             "routing": self.routing.routing, "node": nodes, "session": sessions,

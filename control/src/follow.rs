@@ -3,30 +3,37 @@
 //! When the store is gone, the last fleet stays in use, and is said to be old. Nothing is taken back
 //! because a connection was lost: only what the store says counts.
 
+mod kept;
+mod topics;
+
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use serde_json::Value;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
+    task::JoinSet,
     time::{self, Instant},
 };
 use tracing::warn;
 
 use crate::{
     fleet::{Fleet, Warning},
-    fold::Fold,
     foreground::reached,
     records::Unreadable,
-    registry::{RegistryError, load},
     store::{Changes, Revision, Store, StoreError, Watch},
 };
+use kept::Kept;
+pub use topics::Topics;
 
 /// How long to wait before the store is asked again after a failure, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// How long changes are gathered: a node that comes is several, and a thousand may come at once.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// Changes that wait between watches and their follower.
+const FEED_MAX: usize = 16;
 
 /// A fleet, and the state of the store that it is of.
 #[derive(Clone)]
@@ -59,88 +66,135 @@ pub struct Followed {
     pub snapshot: Option<Snapshot>,
     /// Why that is not the newest there is, in one sentence.
     pub problem: Option<String>,
+    /// Keys whose values cannot be used, and why: what they said before stays in use.
+    pub left_out: Arc<[Unreadable]>,
 }
 
 /// Follows a store for ever, and keeps `followed` up to date. Ends when nobody looks at it any more.
-pub async fn follow<S: Store>(store: Arc<S>, followed: watch::Sender<Followed>) {
+///
+/// After a failure it goes on from the revision where it was; only where the store does not know that any
+/// more is everything read again, and applied at once.
+pub async fn follow<S: Store>(store: Arc<S>, topics: Topics, followed: watch::Sender<Followed>) {
+    let mut follower = Follower { store, topics, followed, kept: Kept::default(), seen: None };
     let mut retry = RETRY.0;
-    while !followed.is_closed() {
-        let problem = match session(&*store, &followed).await {
+    while !follower.followed.is_closed() {
+        let problem = match follower.session().await {
             Ok(()) => return,
-            // Too far behind, or too slow: the next list is the cure.
-            Err(RegistryError::Store(StoreError::Compacted { .. })) => continue,
+            // Too far behind, or too slow.
+            Err(StoreError::Compacted { .. }) => {
+                follower.seen = None;
+                continue;
+            }
             Err(problem) => problem,
         };
-        let fresh = followed.borrow().problem.is_none();
-        followed.send_modify(|followed| followed.problem = Some(problem.to_string()));
+        let fresh = follower.followed.borrow().problem.is_none();
+        let problem = problem.to_string();
+        follower.followed.send_modify(|followed| followed.problem = Some(problem));
         retry = if fresh { RETRY.0 } else { (retry * 2).min(RETRY.1) };
         tokio::select! {
             () = time::sleep(retry) => {}
-            () = followed.closed() => return,
+            () = follower.followed.closed() => return,
         }
     }
 }
 
-/// Lists, and watches from there, until something fails. `Ok`: nobody looks any more.
-async fn session<S: Store>(
-    store: &S,
-    followed: &watch::Sender<Followed>,
-) -> Result<(), RegistryError> {
-    let (mut fold, mut revision) = load(store).await?;
-    let mut watch = store.watch("", revision).await?;
-    publish(&fold, revision, followed);
-    // When what has been gathered is told, if anything has.
-    let mut due = None;
-    loop {
-        tokio::select! {
-            changes = next(&mut watch) => {
-                let changes = changes?;
-                revision = changes.revision;
-                if take(&mut fold, &changes)? && due.is_none() {
-                    due = Some(Instant::now() + GATHER);
+struct Follower<S> {
+    store: Arc<S>,
+    topics: Topics,
+    followed: watch::Sender<Followed>,
+    kept: Kept,
+    /// The revision up to which each watch has been heard; `None`: nothing is known yet.
+    seen: Option<Vec<Revision>>,
+}
+
+impl<S: Store> Follower<S> {
+    /// Goes on from where it was, until something fails. `Ok`: nobody looks any more.
+    async fn session(&mut self) -> Result<(), StoreError> {
+        let mut seen = match self.seen.take() {
+            Some(seen) => seen,
+            None => {
+                let (entries, revision) = self.topics.list(&*self.store).await?;
+                self.kept.list(entries);
+                self.publish(revision);
+                vec![revision; self.topics.spans().len()]
+            }
+        };
+        let heard = self.watch(&mut seen).await;
+        self.seen = Some(seen);
+        heard
+    }
+
+    async fn watch(&mut self, seen: &mut [Revision]) -> Result<(), StoreError> {
+        // Whatever of these is still open ends with them.
+        let mut feeding = JoinSet::new();
+        let (feed, mut heard) = mpsc::channel(FEED_MAX);
+        for (index, span) in self.topics.spans().iter().enumerate() {
+            let mut watch = self.store.watch_span(*span, seen[index]).await?;
+            let feed = feed.clone();
+            feeding.spawn(async move {
+                while let changes = next(&mut watch).await
+                    && feed.send((index, changes)).await.is_ok()
+                {}
+            });
+        }
+        // Nothing that was missed is waited for: the store tells it first.
+        self.followed.send_if_modified(|followed| {
+            followed.snapshot.is_some() && followed.problem.take().is_some()
+        });
+        // When what has been gathered is told, if anything has.
+        let mut due = None;
+        loop {
+            tokio::select! {
+                told = heard.recv() => {
+                    // There is a sender here, too.
+                    let Some((index, changes)) = told else { return Ok(()) };
+                    let changes = changes?;
+                    seen[index] = changes.revision;
+                    if self.kept.change(changes.changes) && due.is_none() {
+                        due = Some(Instant::now() + GATHER);
+                    }
+                }
+                () = reached(due) => {
+                    self.publish(seen.iter().copied().max().unwrap_or_default());
+                    due = None;
+                }
+                () = self.followed.closed() => return Ok(()),
+            }
+        }
+    }
+
+    /// A fleet that is not valid changes nothing but the problem.
+    fn publish(&mut self, revision: Revision) {
+        let whole = self.kept.whole();
+        let left_out = self.kept.left_out();
+        let before = self.followed.borrow().left_out.clone();
+        for problem in left_out.iter().filter(|problem| !before.contains(problem)) {
+            warn!("{problem}; what was there before stays in use");
+        }
+        let fold = self.kept.fold();
+        self.followed.send_modify(|followed| {
+            followed.left_out = left_out.into();
+            match whole {
+                Ok((fleet, warnings, spec)) => {
+                    followed.problem = None;
+                    followed.snapshot = Some(Snapshot {
+                        revision,
+                        fleet: Arc::new(fleet),
+                        warnings: warnings.into(),
+                        spec: Arc::new(spec),
+                        candidates: fold.candidates().into(),
+                        lbs: fold.lbs().into(),
+                    });
+                }
+                Err(problem) => {
+                    warn!("the fleet in the store is not valid, so the one before stays: {problem}");
+                    followed.problem = Some(problem);
                 }
             }
-            () = reached(due) => {
-                publish(&fold, revision, followed);
-                due = None;
-            }
-            () = followed.closed() => return Ok(()),
-        }
+        });
     }
 }
 
 async fn next(watch: &mut Watch) -> Result<Changes, StoreError> {
     watch.next().await.unwrap_or_else(|| Err(StoreError::Unavailable("the watch ended".to_owned())))
-}
-
-/// Whether the fleet is another by these changes.
-fn take(fold: &mut Fold, changes: &Changes) -> Result<bool, Unreadable> {
-    let mut is_another = false;
-    for change in &changes.changes {
-        is_another |= fold.apply(change)?;
-    }
-    Ok(is_another)
-}
-
-/// A fleet that is not valid changes nothing but the problem.
-fn publish(fold: &Fold, revision: Revision, followed: &watch::Sender<Followed>) {
-    match fold.whole() {
-        Ok((fleet, warnings, spec)) => followed.send_modify(|followed| {
-            *followed = Followed {
-                snapshot: Some(Snapshot {
-                    revision,
-                    fleet: Arc::new(fleet),
-                    warnings: warnings.into(),
-                    spec: Arc::new(spec),
-                    candidates: fold.candidates().into(),
-                    lbs: fold.lbs().into(),
-                }),
-                problem: None,
-            };
-        }),
-        Err(problem) => {
-            warn!("the fleet in the store is not valid, so the one before stays: {problem}");
-            followed.send_modify(|followed| followed.problem = Some(problem));
-        }
-    }
 }

@@ -25,9 +25,9 @@ mod carry;
 mod extract;
 mod fleet;
 mod health;
-mod heartbeat;
+pub(crate) mod heartbeat;
 mod join;
-mod lbs;
+pub(crate) mod lbs;
 mod media;
 mod nodes;
 mod openapi;
@@ -62,7 +62,7 @@ use utoipa_axum::{
 pub use auth::{InvalidToken, TOKEN_MIN, Token, Tokens};
 
 use crate::{
-    follow::{self, Followed},
+    follow::{self, Followed, Topics},
     join::Joins,
     registry::Registry,
     rooms::Rooms,
@@ -168,7 +168,7 @@ impl Api {
         let in_background = async move {
             if let Some(feed) = feed {
                 let watched = watchdog::watch(store.clone(), watchdog::PATIENCE);
-                tokio::join!(follow::follow(store, feed), watched);
+                tokio::join!(follow::follow(store, Topics::All, feed), watched);
             }
         };
         let router = self.router().into_make_service_with_connect_info::<SocketAddr>();

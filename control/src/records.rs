@@ -2,8 +2,8 @@
 //!
 //! | key | value | lease |
 //! | --- | --- | --- |
-//! | `members/<node>` | [`Member`]: all that the fleet remembers of a node, dead or alive | none |
 //! | `nodes/<node>` | [`Alive`]: it is there, and this is what it says of itself | the node's |
+//! | `nodes-known/<node>` | [`Member`]: all that the fleet remembers of a node, dead or alive | none |
 //! | `server-ids/<hex>` | [`Owner`]: whose a server ID is | none |
 //! | `addresses/<address>` | [`Owner`]: whose an address is | none |
 //! | `quarantine/<hex>` | nothing: a server ID that is free, but not yet | its own |
@@ -17,7 +17,7 @@
 //! | `node-secrets` | [`NodeSecrets`]: keys that nodes share, and no LB may read | none |
 //! | `join-key` | what join tokens are made with, 32 bytes in hex | none |
 //!
-//! A node's lease alone says whether it lives. What must outlive it stands under `members`: LBs go on
+//! A node's lease alone says whether it lives. What must outlive it stands under `nodes-known`: LBs go on
 //! sending to a node whose lease is gone, since its sessions may be well; and nodes go on taking the
 //! datagrams of an LB whose lease is gone, for the same reason.
 
@@ -35,7 +35,7 @@ use utoipa::ToSchema;
 
 use crate::{
     fleet::{Forward, NodeId, State},
-    store::{Entry, LeaseId, Write},
+    store::{Entry, LeaseId, Span, Write},
 };
 
 pub use keys::{
@@ -43,7 +43,14 @@ pub use keys::{
 };
 
 /// Where members are kept.
-pub const MEMBERS: &str = "members/";
+pub const MEMBERS: &str = "nodes-known/";
+
+/// What an LB decides by stands from here on: nodes, routing and sessions, and what is between them.
+/// An etcd role for LBs needs to read no more than this, which leaves out what only nodes may know.
+pub const FOR_LBS: Span<'static> = Span::Between("nodes", "sessions0");
+
+/// What both keys of a node begin with.
+pub const NODES_ALL: &str = "nodes";
 
 /// Where leases of nodes are seen.
 pub const NODES: &str = "nodes/";
@@ -157,14 +164,23 @@ pub struct Member {
     pub node: Description,
 }
 
-/// A node that holds its lease.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+/// A node that holds its lease, as whoever reads the store sees it. One that was put there without a
+/// registration is a node all the same, for as long as its lease.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Alive {
-    /// The registration it is of.
+    /// The registration it is of; 0: there was none.
+    #[serde(default)]
     pub epoch: u64,
     /// What it wants to be itself: it drains when it is told to end.
     #[serde(default)]
     pub state: State,
+    /// Hex; absent for a node that issues no IDs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<String>,
+    /// What it says of itself, without a level of its own.
+    #[serde(flatten)]
+    pub node: Description,
 }
 
 /// Whose something is.

@@ -166,7 +166,8 @@ impl<S: Store> Registry<S> {
                 node: node.clone(),
             };
             self.check(id, &member).await?;
-            let alive = Alive { epoch, state: State::Serving };
+            let state = State::Serving;
+            let alive = Alive { epoch, state, server_id: server_id.clone(), node: node.clone() };
             txn.then.push(records::put(records::member(id), &member, None));
             txn.then.push(records::put(records::node(id), &alive, Some(lease)));
             if let Outcome::Committed(_) = self.store.commit(txn).await? {

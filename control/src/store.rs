@@ -134,6 +134,26 @@ pub struct List<'a> {
     pub at: Option<Revision>,
 }
 
+/// Which keys a watch is of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Span<'a> {
+    /// Those that begin so; all, if it is empty.
+    Prefix(&'a str),
+    /// Those from one key on and before another, in the order of their bytes.
+    Between(&'a str, &'a str),
+}
+
+impl Span<'_> {
+    /// Whether a key is among them.
+    #[must_use]
+    pub fn contains(&self, key: &str) -> bool {
+        match *self {
+            Self::Prefix(prefix) => key.starts_with(prefix),
+            Self::Between(from, before) => (from..before).contains(&key),
+        }
+    }
+}
+
 /// One change.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Change {
@@ -141,6 +161,17 @@ pub enum Change {
     Put(Entry),
     /// A key was taken away, or its lease ended.
     Deleted(String),
+}
+
+impl Change {
+    /// The key that it is about.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put(entry) => &entry.key,
+            Self::Deleted(key) => key,
+        }
+    }
 }
 
 /// What one revision changed below a watched prefix, in the order of the keys.
@@ -240,16 +271,28 @@ pub trait Store: Send + Sync + 'static {
     /// Ends a lease now, with all that was put with it. One that has ended is no error.
     fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// All changes below a prefix behind a revision, those that have happened since included.
+    /// All changes of some keys behind a revision, those that have happened since included.
     ///
     /// # Errors
     /// [`StoreError::Compacted`] where `after` is too long ago, [`StoreError::Invalid`] where it has not
     /// happened yet.
+    fn watch_span(
+        &self,
+        span: Span<'_>,
+        after: Revision,
+    ) -> impl Future<Output = Result<Watch, StoreError>> + Send;
+
+    /// The same for a prefix.
+    ///
+    /// # Errors
+    /// Those of [`Store::watch_span`].
     fn watch(
         &self,
         prefix: &str,
         after: Revision,
-    ) -> impl Future<Output = Result<Watch, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Watch, StoreError>> + Send {
+        self.watch_span(Span::Prefix(prefix), after)
+    }
 }
 
 /// All entries of a prefix, of one revision: `at`, or the newest.

@@ -109,7 +109,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     let nodes = count_nodes(&api).await;
     let rooms = count(&api, records::ROOMS).await;
     let sessions = count(&api, records::SESSIONS).await;
-    let lbs = lbs::list(&api).await;
+    let lbs = lbs::list(&*api.store).await;
     // What is not known has no number.
     match (nodes, rooms, sessions, lbs) {
         (Ok(nodes), Ok(rooms), Ok(sessions), Ok(lbs)) => {

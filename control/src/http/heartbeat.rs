@@ -12,7 +12,7 @@
 //!
 //! Answers that are lost do no harm: the same call again has the same effect.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, http::StatusCode};
 
@@ -26,7 +26,7 @@ use crate::{
     api::{Heartbeat, Load, Own, Registration},
     fleet::{self, NodeId},
     records::{self, Alive, Member, Stats},
-    registry::Wish,
+    registry::{Registry, Wish},
     store::{Condition, Entry, LeaseId, Outcome, Store, StoreError, Txn},
 };
 
@@ -56,29 +56,39 @@ pub(super) async fn put(
     Node(id): Node,
     Body(mut heartbeat): Body<Heartbeat>,
 ) -> Result<(StatusCode, Json<Registration>), Problem> {
+    let (fresh, registration) = beat(&api.store, api.ttl, id, &mut heartbeat).await?;
+    let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(registration)))
+}
+
+/// The same on a store. True: it was registered, with a new epoch.
+pub(crate) async fn beat<S: Store>(
+    store: &Arc<S>,
+    ttl: Duration,
+    id: NodeId,
+    heartbeat: &mut Heartbeat,
+) -> Result<(bool, Registration), Problem> {
     let wish = heartbeat.check()?;
+    let registry = Registry::new(store.clone());
     let mut fresh = false;
     for _ in 0..ATTEMPTS {
-        let (member, _) = read::<Member>(&api, &records::member(&id)).await?;
+        let (member, _) = read::<_, Member>(&**store, &records::member(&id)).await?;
         let member = heartbeat.is_welcome(&id, member)?;
-        let (alive, at) = read::<Alive>(&api, &records::node(&id)).await?;
+        let (alive, at) = read::<_, Alive>(&**store, &records::node(&id)).await?;
         if let Some(member) = member.filter(|member| heartbeat.is_of(member) && fits(&wish, member))
             && let Some((alive, at)) = alive.zip(at)
             && alive.epoch == member.epoch
             && let Some(lease) = at.lease
         {
             // As long as a lease that was just granted lasts, at most.
-            let Some(ttl) = renew(&api, &id, &heartbeat, &alive, &at, lease).await? else {
-                continue;
-            };
-            let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
+            let renewed = renew(&**store, &id, heartbeat, &alive, &at, lease).await?;
+            let Some(ttl) = renewed else { continue };
             let Member { epoch, server_id, wanted, .. } = member;
             let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-            return Ok((status, Json(Registration { id, epoch, server_id, ttl_ms, wanted })));
+            return Ok((fresh, Registration { id, epoch, server_id, ttl_ms, wanted }));
         }
         let instance = Some(heartbeat.instance.as_str());
-        let ttl = api.ttl;
-        api.registry.register_instance(&id, instance, &heartbeat.node, &wish, ttl).await?;
+        registry.register_instance(&id, instance, &heartbeat.node, &wish, ttl).await?;
         fresh = true;
     }
     Err(Problem::unavailable("overtaken", "others keep changing the same node, try again"))
@@ -167,15 +177,15 @@ fn fits(wish: &Wish, member: &Member) -> bool {
 }
 
 /// Renews a lease, and keeps what the node says with it. `None`: it has ended, or is another's by now.
-async fn renew(
-    api: &Api,
+async fn renew<S: Store>(
+    store: &S,
     id: &NodeId,
     heartbeat: &Heartbeat,
     alive: &Alive,
     at: &Entry,
     lease: LeaseId,
 ) -> Result<Option<Duration>, Problem> {
-    let ttl = match api.store.keep_alive(lease).await {
+    let ttl = match store.keep_alive(lease).await {
         Ok(ttl) => ttl,
         Err(StoreError::LeaseEnded(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
@@ -187,11 +197,11 @@ async fn renew(
         Own::Draining => fleet::State::Draining,
     };
     if alive.state != state {
-        let alive = Alive { epoch: alive.epoch, state };
+        let alive = Alive { state, ..alive.clone() };
         txn.then.push(records::put(at.key.clone(), &alive, Some(lease)));
     }
     if let Some(Load { sessions, sessions_max, busy_percent }) = heartbeat.load {
-        let (before, _) = read::<Stats>(api, &records::stats(id)).await?;
+        let (before, _) = read::<_, Stats>(store, &records::stats(id)).await?;
         let report = before.map_or(0, |stats| stats.report) + 1;
         let stats = Stats { report, sessions, sessions_max, busy_percent };
         txn.then.push(records::put(records::stats(id), &stats, Some(lease)));
@@ -199,17 +209,17 @@ async fn renew(
     if txn.then.is_empty() {
         return Ok(Some(ttl));
     }
-    match api.store.commit(txn).await {
+    match store.commit(txn).await {
         Ok(Outcome::Committed(_)) => Ok(Some(ttl)),
         Ok(Outcome::Refused(_)) | Err(StoreError::LeaseEnded(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-async fn read<T: serde::de::DeserializeOwned>(
-    api: &Api,
+async fn read<S: Store, T: serde::de::DeserializeOwned>(
+    store: &S,
     key: &str,
 ) -> Result<(Option<T>, Option<Entry>), Problem> {
-    let (entry, _) = api.store.get(key).await?;
+    let (entry, _) = store.get(key).await?;
     Ok((entry.as_ref().map(records::read).transpose()?, entry))
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use axum::{
@@ -23,7 +24,7 @@ use crate::{
     api::{LbRegistration, LbReport},
     fleet::NodeId,
     records::{self, Balancer, Lb},
-    store::{self, Condition, Outcome, Store, StoreError, Txn, VALUE_MAX, Write},
+    store::{Condition, Outcome, Store, StoreError, Txn, VALUE_MAX, Write, all},
 };
 
 /// Most LBs of a fleet: nodes look through their addresses for each datagram.
@@ -85,40 +86,51 @@ pub(super) async fn put(
     Node(id): Node,
     Body(report): Body<LbReport>,
 ) -> Result<Json<LbRegistration>, Problem> {
-    let (balancer, lb) = check(report, from.ip())?;
+    report_to(&*api.store, api.ttl, &id, report, from.ip()).await.map(Json)
+}
+
+/// The same on a store. An LB that does not say its addresses has `from`.
+pub(crate) async fn report_to<S: Store>(
+    store: &S,
+    ttl: Duration,
+    id: &NodeId,
+    report: LbReport,
+    from: IpAddr,
+) -> Result<LbRegistration, Problem> {
+    let (balancer, lb) = check(report, from)?;
     for _ in 0..ATTEMPTS {
-        let (here, _) = api.store.get(&records::balancer(&id)).await?;
+        let (here, _) = store.get(&records::balancer(id)).await?;
         let known: Option<Balancer> = here.as_ref().map(records::read).transpose()?;
-        let (reported, _) = api.store.get(&records::lb(&id)).await?;
+        let (reported, _) = store.get(&records::lb(id)).await?;
         let former: Option<Lb> = reported.as_ref().map(records::read).transpose()?;
-        is_welcome(&id, (&balancer, &lb), known.as_ref().zip(former.as_ref()))?;
+        is_welcome(id, (&balancer, &lb), known.as_ref().zip(former.as_ref()))?;
         let mut then = Vec::new();
         let mut when = Vec::new();
         if known.as_ref() != Some(&balancer) {
-            if known.is_none() && list(&api).await?.len() >= LBS_MAX {
+            if known.is_none() && list(store).await?.len() >= LBS_MAX {
                 let problem =
                     format_args!("there are {LBS_MAX} LBs, more than which nodes do not take");
                 return Err(Problem::conflict("too_many", problem));
             }
             when.push(match here {
                 Some(entry) => Condition::Modified(entry.key, entry.modified),
-                None => Condition::Absent(records::balancer(&id)),
+                None => Condition::Absent(records::balancer(id)),
             });
-            then.push(records::put(records::balancer(&id), &balancer, None));
+            then.push(records::put(records::balancer(id), &balancer, None));
         }
         let lease = match reported.and_then(|entry| entry.lease) {
-            Some(lease) => match api.store.keep_alive(lease).await {
+            Some(lease) => match store.keep_alive(lease).await {
                 Ok(_) => lease,
-                Err(StoreError::LeaseEnded(_)) => api.store.grant(api.ttl).await?,
+                Err(StoreError::LeaseEnded(_)) => store.grant(ttl).await?,
                 Err(error) => return Err(error.into()),
             },
-            None => api.store.grant(api.ttl).await?,
+            None => store.grant(ttl).await?,
         };
-        then.push(records::put(records::lb(&id), &lb, Some(lease)));
-        match api.store.commit(Txn { when, then }).await {
+        then.push(records::put(records::lb(id), &lb, Some(lease)));
+        match store.commit(Txn { when, then }).await {
             Ok(Outcome::Committed(_)) => {
-                let ttl_ms = u64::try_from(api.ttl.as_millis()).unwrap_or(u64::MAX);
-                return Ok(Json(LbRegistration { ttl_ms }));
+                let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+                return Ok(LbRegistration { ttl_ms });
             }
             Ok(Outcome::Refused(_)) | Err(StoreError::LeaseEnded(_)) => {}
             Err(error) => return Err(error.into()),
@@ -187,12 +199,12 @@ fn check(report: LbReport, from: IpAddr) -> Result<(Balancer, Lb), Problem> {
     responses((status = OK, body = LbList), Reads),
 )]
 pub(super) async fn show(State(api): State<Api>) -> Result<Json<LbList>, Problem> {
-    list(&api).await.map(|lbs| Json(LbList { lbs }))
+    list(&*api.store).await.map(|lbs| Json(LbList { lbs }))
 }
 
-pub(super) async fn list(api: &Api) -> Result<Vec<LbView>, Problem> {
-    let (balancers, revision) = store::all(&*api.store, records::BALANCERS, None).await?;
-    let (reports, _) = store::all(&*api.store, records::LBS, Some(revision)).await?;
+pub(super) async fn list<S: Store>(store: &S) -> Result<Vec<LbView>, Problem> {
+    let (balancers, revision) = all(store, records::BALANCERS, None).await?;
+    let (reports, _) = all(store, records::LBS, Some(revision)).await?;
     let mut lbs = Vec::with_capacity(balancers.len());
     for entry in &balancers {
         let name = entry.key.strip_prefix(records::BALANCERS).unwrap_or_default().to_owned();

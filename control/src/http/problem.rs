@@ -9,7 +9,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{records::Unreadable, registry::RegistryError, rooms::RoomError, store::StoreError};
+use crate::{client::Refusal, records::Unreadable, registry::RegistryError, rooms::RoomError, store::StoreError};
 
 /// What a problem document is served as.
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
@@ -22,7 +22,7 @@ const DETAIL_MAX: usize = 300;
 
 /// Why a call was refused (RFC 9457, of type `about:blank`).
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     /// The status in words.
     title: &'static str,
     /// The status of the answer.
@@ -56,7 +56,7 @@ pub(super) struct StoreFailed;
 
 impl Problem {
     /// A problem with a name for programs.
-    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl fmt::Display) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl fmt::Display) -> Self {
         let title = status.canonical_reason().unwrap_or_default();
         let mut detail = detail.to_string();
         if let Some((end, _)) = detail.char_indices().nth(DETAIL_MAX) {
@@ -67,39 +67,46 @@ impl Problem {
     }
 
     /// What is asked makes no sense, in whatever state the fleet is.
-    pub(super) fn bad_request(detail: impl fmt::Display) -> Self {
+    pub(crate) fn bad_request(detail: impl fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
     }
 
     /// A value that cannot be.
-    pub(super) fn invalid(detail: impl fmt::Display) -> Self {
+    pub(crate) fn invalid(detail: impl fmt::Display) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
     }
 
     /// There is no such thing.
-    pub(super) fn not_found(detail: impl fmt::Display) -> Self {
+    pub(crate) fn not_found(detail: impl fmt::Display) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
     /// The fleet is not in a state for it.
-    pub(super) fn conflict(code: &'static str, detail: impl fmt::Display) -> Self {
+    pub(crate) fn conflict(code: &'static str, detail: impl fmt::Display) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)
     }
 
     /// Who asks has not said the token, or `given` another one.
-    pub(super) fn unauthorized(given: bool, detail: impl fmt::Display) -> Self {
+    pub(crate) fn unauthorized(given: bool, detail: impl fmt::Display) -> Self {
         let problem = Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
         Self { headers: Headers::Authenticate { given }, ..problem }
     }
 
     /// Nothing is wrong with what is asked, but it cannot be done now.
-    pub(super) fn unavailable(code: &'static str, detail: impl fmt::Display) -> Self {
+    pub(crate) fn unavailable(code: &'static str, detail: impl fmt::Display) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
         Self { headers: Headers::Retry, ..problem }
     }
 
     fn retry(self) -> Self {
         Self { headers: Headers::Retry, ..self }
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        let Problem { status, code, detail, .. } = problem;
+        Self { status, code: code.to_owned(), detail }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Entry, LeaseId, List, Outcome, Page, Revision, Store, StoreError, Txn, Watch,
+    Entry, LeaseId, List, Outcome, Page, Revision, Span, Store, StoreError, Txn, Watch,
     embedded::Embedded, etcd::Etcd,
 };
 
@@ -83,7 +83,7 @@ impl Store for AnyStore {
         ask!(self, revoke(lease))
     }
 
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
-        ask!(self, watch(prefix, after))
+    async fn watch_span(&self, span: Span<'_>, after: Revision) -> Result<Watch, StoreError> {
+        ask!(self, watch_span(span, after))
     }
 }

@@ -43,12 +43,12 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 pub use self::disk::OpenError;
 use self::{
     disk::Disk,
-    feed::Feed,
+    feed::{Feed, Of},
     limits::{LIMITS, Moment},
     state::State,
     writer::{Request, Shared, Writer},
 };
-use super::{Entry, LeaseId, List, Outcome, Page, Revision, Store, StoreError, Txn, Watch, rules};
+use super::{Entry, LeaseId, List, Outcome, Page, Revision, Span, Store, StoreError, Txn, Watch, rules};
 
 /// Most entries of an embedded store.
 pub const ENTRIES_MAX: usize = 500_000;
@@ -206,8 +206,8 @@ impl Store for Embedded {
         .await
     }
 
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
-        rules::check_prefix(prefix)?;
+    async fn watch_span(&self, span: Span<'_>, after: Revision) -> Result<Watch, StoreError> {
+        rules::check_span(span)?;
         {
             let view = self.shared.read()?;
             rules::check_happened(after, view.published)?;
@@ -220,7 +220,7 @@ impl Store for Embedded {
         let feed = Feed {
             shared: Arc::clone(&self.shared),
             published: self.published.clone(),
-            prefix: prefix.into(),
+            of: Of::from(span),
             told: after,
             watcher,
             _permit: permit,

@@ -28,7 +28,7 @@ use self::{
     feed::Feed,
     members::Members,
 };
-use super::{Entry, LeaseId, List, Outcome, Page, Revision, Store, StoreError, Txn, Watch, rules};
+use super::{Entry, LeaseId, List, Outcome, Page, Revision, Span, Store, StoreError, Txn, Watch, rules};
 
 pub use options::{ConnectError, EtcdOptions, InvalidCluster, Password};
 
@@ -214,8 +214,8 @@ impl Store for Etcd {
         }
     }
 
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
-        rules::check_prefix(prefix)?;
+    async fn watch_span(&self, span: Span<'_>, after: Revision) -> Result<Watch, StoreError> {
+        rules::check_span(span)?;
         // A watch from what is forgotten or has not happened would be told so only later.
         let first = GetOptions::new().with_count_only();
         let at = first.with_revision(convert::revision_number(after).max(1));
@@ -227,11 +227,17 @@ impl Store for Etcd {
         if let Err(failure) = asked.await {
             return Err(self.explain(failure, Some(after)).await);
         }
-        let feed = Feed::open(self.members.clone(), self.keys.clone(), prefix, after).await;
+        let feed = Feed::open(self.members.clone(), self.keys.clone(), span, after).await;
         let feed = feed.map_err(Failure::into_error)?;
         let (watcher, watch) = Watch::channel();
         tokio::spawn(feed.run(watcher));
         Ok(watch)
+    }
+}
+
+impl fmt::Display for Etcd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "etcd at {}", self.members)
     }
 }
 

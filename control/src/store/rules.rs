@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Condition, KEY_MAX, List, PAGE_MAX, Revision, StoreError, TTL_MAX, TXN_BYTES_MAX, TXN_MAX, Txn,
+    Condition, KEY_MAX, List, PAGE_MAX, Revision, Span, StoreError, TTL_MAX, TXN_BYTES_MAX, TXN_MAX, Txn,
     VALUE_MAX, Write,
 };
 
@@ -18,6 +18,21 @@ pub(super) fn check_key(key: &str) -> Result<(), StoreError> {
 /// What a prefix must be: as a key, or empty, which is every key's.
 pub(super) fn check_prefix(prefix: &str) -> Result<(), StoreError> {
     check_text(prefix, "prefix")
+}
+
+/// What a watch can be of.
+pub(super) fn check_span(span: Span<'_>) -> Result<(), StoreError> {
+    match span {
+        Span::Prefix(prefix) => check_prefix(prefix),
+        Span::Between(from, before) => {
+            check_key(from)?;
+            check_key(before)?;
+            if from < before {
+                return Ok(());
+            }
+            invalid(format!("there is no key from {} on and before {}", shown(from), shown(before)))
+        }
+    }
 }
 
 /// What a page can be asked for.

@@ -34,7 +34,8 @@ fn fold(epoch: u64, alive: bool, unattended: bool) -> Fold {
     let mut fold = Fold::default();
     fold.set_member(id("sfu-1"), member);
     if alive {
-        let alive = Alive { epoch, state: State::Serving };
+        let (state, node) = (State::Serving, self::node("10.0.0.1:7000"));
+        let alive = Alive { epoch, state, server_id: None, node };
         put(&mut fold, &records::node(&id("sfu-1")), &json!(alive));
     }
     fold

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use control::{
     fleet::{NodeId, State},
-    follow::{Followed, follow},
+    follow::{Followed, Topics, follow},
     records::{self, Alive, Description, Routing, Stats},
     registry::{Registered, Registry, RegistryError, Wish},
     rooms::Rooms,
@@ -77,14 +77,17 @@ impl World {
 
     /// The node says what it is.
     pub(crate) async fn says(&self, name: &str, of: &Registered, state: State) {
-        let alive = Alive { epoch: of.epoch, state };
+        let there = self.store.get(&records::node(&id(name))).await.expect("there").0;
+        let there: Alive = records::read(&there.expect("it holds its lease")).expect("readable");
+        assert_eq!(there.epoch, of.epoch);
+        let alive = Alive { state, ..there };
         self.put(records::node(&id(name)), &alive, Some(of.lease)).await;
     }
 
     /// Follows the fleet from now on.
     pub(crate) fn follow(&self) -> watch::Receiver<Followed> {
         let (sender, receiver) = watch::channel(Followed::default());
-        tokio::spawn(follow(self.store.clone(), sender));
+        tokio::spawn(follow(self.store.clone(), Topics::All, sender));
         receiver
     }
 }

@@ -53,6 +53,7 @@ macro_rules! conformance {
                 a_watch_hears_what_follows_and_nothing_before
                 a_watch_from_the_past_hears_what_has_happened_since
                 a_watch_of_a_prefix_hears_nothing_else
+                a_watch_between_two_keys_hears_what_is_from_one_on_and_before_the_other
                 a_revision_is_heard_at_once_in_the_order_of_the_keys
                 a_watch_hears_of_entries_as_they_were_put
                 a_watch_from_a_forgotten_revision_is_refused

@@ -10,7 +10,7 @@ use super::{
     model::{Entries, Model},
     state::{Saved, State},
 };
-use crate::store::{Changes, Condition, Entry, LeaseId, List, Revision, StoreError, Txn, Write};
+use crate::store::{Changes, Condition, Entry, LeaseId, List, Revision, Span, StoreError, Txn, Write};
 
 const HISTORY_MAX: usize = 6;
 const LIMITS_SMALL: Limits = Limits { history_max: HISTORY_MAX, leases_max: 4, ..LIMITS };
@@ -220,7 +220,7 @@ impl Pair {
         let mut all = Vec::new();
         let until = self.state.revision();
         while after < until || all.is_empty() {
-            let (found, told) = self.state.changes(prefix, after, until, limit)?;
+            let (found, told) = self.state.changes(Span::Prefix(prefix), after, until, limit)?;
             assert!(found.len() <= limit);
             if after == told {
                 break;

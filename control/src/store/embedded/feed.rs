@@ -5,16 +5,40 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::writer::Shared;
-use crate::store::{Changes, Revision, StoreError};
+use crate::store::{Changes, Revision, Span, StoreError};
 
 /// Revisions read from the history at once.
 const READ_MAX: usize = 64;
+
+/// A [`Span`] of its own.
+pub(super) enum Of {
+    Prefix(String),
+    Between(String, String),
+}
+
+impl Of {
+    fn span(&self) -> Span<'_> {
+        match self {
+            Self::Prefix(prefix) => Span::Prefix(prefix),
+            Self::Between(from, before) => Span::Between(from, before),
+        }
+    }
+}
+
+impl From<Span<'_>> for Of {
+    fn from(span: Span<'_>) -> Self {
+        match span {
+            Span::Prefix(prefix) => Self::Prefix(prefix.into()),
+            Span::Between(from, before) => Self::Between(from.into(), before.into()),
+        }
+    }
+}
 
 /// Feeds one watch.
 pub(super) struct Feed {
     pub(super) shared: Arc<Shared>,
     pub(super) published: watch::Receiver<Revision>,
-    pub(super) prefix: String,
+    pub(super) of: Of,
     /// The watcher has been told all up to here.
     pub(super) told: Revision,
     pub(super) watcher: mpsc::Sender<Result<Changes, StoreError>>,
@@ -58,6 +82,6 @@ impl Feed {
 
     fn read(&self) -> Result<(Vec<Changes>, Revision), StoreError> {
         let view = self.shared.read()?;
-        view.state.changes(&self.prefix, self.told, view.published, READ_MAX)
+        view.state.changes(self.of.span(), self.told, view.published, READ_MAX)
     }
 }

@@ -23,7 +23,7 @@ use super::{
     versions::{Versions, size},
 };
 use crate::store::{
-    Changes, Entry, LeaseId, List, Outcome, Page, Revision, StoreError, Txn, Write,
+    Changes, Entry, LeaseId, List, Outcome, Page, Revision, Span, StoreError, Txn, Write,
 };
 
 /// The whole store.
@@ -114,17 +114,17 @@ impl State {
         Ok(self.versions.page(list, at, self.limits.page_bytes_max))
     }
 
-    /// What changed below a prefix behind `after` up to `until`: at most `limit` revisions of it, and the
+    /// What changed of some keys behind `after` up to `until`: at most `limit` revisions of it, and the
     /// revision up to which that is all.
     pub(super) fn changes(
         &self,
-        prefix: &str,
+        span: Span<'_>,
         after: Revision,
         until: Revision,
         limit: usize,
     ) -> Result<(Vec<Changes>, Revision), StoreError> {
         self.check_kept(after)?;
-        Ok(self.versions.changes(prefix, after, until, limit))
+        Ok(self.versions.changes(span, after, until, limit))
     }
 
     /// [`StoreError::Compacted`] where a revision is not kept.

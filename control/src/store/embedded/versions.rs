@@ -18,7 +18,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::store::{Change, Changes, Entry, List, Page, Revision};
+use crate::store::{Change, Changes, Entry, List, Page, Revision, Span};
 
 /// Keys with their versions, and the revisions that made them.
 #[derive(Debug, Default)]
@@ -118,27 +118,28 @@ impl Versions {
         page
     }
 
-    /// What changed below a prefix behind `after`, which is kept, up to `until`: at most `limit`
+    /// What changed of some keys behind `after`, which is kept, up to `until`: at most `limit`
     /// revisions of it, and the revision up to which that is all.
     pub(super) fn changes(
         &self,
-        prefix: &str,
+        span: Span<'_>,
         after: Revision,
         until: Revision,
         limit: usize,
     ) -> (Vec<Changes>, Revision) {
         let mut found = Vec::new();
         let mut seen = after;
+        let (Span::Prefix(first) | Span::Between(first, _)) = span;
         let skipped = usize::try_from(after.0 - self.oldest.0).unwrap_or(usize::MAX);
         for record in self.records.iter().skip(skipped) {
             if found.len() == limit || seen >= until {
                 break;
             }
             seen.0 += 1;
-            let below = record.keys.partition_point(|key| &**key < prefix);
+            let below = record.keys.partition_point(|key| &**key < first);
             let changes: Vec<Change> = record.keys[below..]
                 .iter()
-                .take_while(|key| key.starts_with(prefix))
+                .take_while(|key| span.contains(key))
                 .map(|key| match self.get(key, seen) {
                     Some(entry) => Change::Put(Entry::clone(entry)),
                     None => Change::Deleted(key.to_string()),

@@ -4,7 +4,7 @@ use etcd_client::{
     Compare, CompareOp, KeyValue, PutOptions, ResponseHeader, Txn as Request, TxnOp,
 };
 
-use crate::store::{Condition, Entry, LeaseId, Revision, StoreError, Txn, Write};
+use crate::store::{Condition, Entry, LeaseId, Revision, Span, StoreError, Txn, Write};
 
 /// Where a fleet's keys stand.
 #[derive(Clone, Debug)]
@@ -21,6 +21,20 @@ impl Keys {
         format!("{}{key}", self.root)
     }
 
+    /// A span as what is its first key and what is behind its last.
+    pub(super) fn between(&self, span: Span<'_>) -> (Vec<u8>, Vec<u8>) {
+        match span {
+            Span::Prefix(prefix) => {
+                let first = self.full(prefix).into_bytes();
+                let end = end_of(&first);
+                (first, end)
+            }
+            Span::Between(from, before) => {
+                (self.full(from).into_bytes(), self.full(before).into_bytes())
+            }
+        }
+    }
+
     fn relative<'a>(&self, full: &'a [u8]) -> Result<&'a str, StoreError> {
         let text = str::from_utf8(full).ok().and_then(|full| full.strip_prefix(&self.root));
         text.ok_or_else(|| {
@@ -32,8 +46,7 @@ impl Keys {
     /// The keys of a prefix behind one of them, as what is the first and what is behind the last. `None`:
     /// there are none.
     pub(super) fn range(&self, prefix: &str, after: Option<&str>) -> Option<(Vec<u8>, Vec<u8>)> {
-        let first = self.full(prefix).into_bytes();
-        let end = end_of(&first);
+        let (first, end) = self.between(Span::Prefix(prefix));
         let from = match after {
             Some(after) => {
                 let mut next = self.full(after).into_bytes();

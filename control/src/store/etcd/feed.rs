@@ -11,7 +11,7 @@ use super::{
     failure::Failure,
     members::Members,
 };
-use crate::store::{Change, Changes, Revision, StoreError, Watch};
+use crate::store::{Change, Changes, Revision, Span, StoreError, Watch};
 
 type Watcher = mpsc::Sender<Result<Changes, StoreError>>;
 
@@ -22,7 +22,8 @@ type Watcher = mpsc::Sender<Result<Changes, StoreError>>;
 pub(super) struct Feed {
     members: Arc<Members>,
     keys: Keys,
-    prefix: String,
+    /// The keys from one on and before another, in full.
+    between: (Vec<u8>, Vec<u8>),
     told: Revision,
     stream: WatchStream,
     /// Of a revision that may go on in the next answer.
@@ -49,11 +50,12 @@ impl Feed {
     pub(super) async fn open(
         members: Arc<Members>,
         keys: Keys,
-        prefix: &str,
+        span: Span<'_>,
         told: Revision,
     ) -> Result<Self, Failure> {
-        let stream = open(&members, &keys, prefix, told).await?;
-        Ok(Self { members, keys, prefix: prefix.to_owned(), told, stream, begun: None })
+        let between = keys.between(span);
+        let stream = open(&members, &between, told).await?;
+        Ok(Self { members, keys, between, told, stream, begun: None })
     }
 
     pub(super) async fn run(mut self, watcher: Watcher) {
@@ -70,7 +72,7 @@ impl Feed {
             if watcher.reserve_many(Watch::WAITING_MAX / 2).await.is_err() {
                 return;
             }
-            match open(&self.members, &self.keys, &self.prefix, self.told).await {
+            match open(&self.members, &self.between, self.told).await {
                 Ok(stream) => self.stream = stream,
                 Err(failure) => {
                     let _told = watcher.send(Err(failure.into_error())).await;
@@ -126,7 +128,7 @@ impl Feed {
     /// Tells what is complete.
     fn tell(&mut self, watcher: &Watcher) -> Result<(), Ended> {
         let Some(mut changes) = self.begun.take() else { return Ok(()) };
-        changes.changes.sort_unstable_by(|one, other| key(one).cmp(key(other)));
+        changes.changes.sort_unstable_by(|one, other| one.key().cmp(other.key()));
         let revision = changes.revision;
         match watcher.try_send(Ok(changes)) {
             Ok(()) => {
@@ -136,13 +138,6 @@ impl Feed {
             Err(mpsc::error::TrySendError::Full(_)) => Err(Ended::Full),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Ended::Unheard),
         }
-    }
-}
-
-fn key(change: &Change) -> &str {
-    match change {
-        Change::Put(entry) => &entry.key,
-        Change::Deleted(key) => key,
     }
 }
 
@@ -157,20 +152,18 @@ fn why(answer: &WatchResponse, told: Revision) -> StoreError {
 /// A watch of all that follows `told`; etcd has said that it is there.
 async fn open(
     members: &Members,
-    keys: &Keys,
-    prefix: &str,
+    (from, before): &(Vec<u8>, Vec<u8>),
     told: Revision,
 ) -> Result<WatchStream, Failure> {
     let options = WatchOptions::new()
-        .with_prefix()
+        .with_range(before.clone())
         .with_fragment()
         .with_start_revision(convert::revision_number(told) + 1);
-    let key = keys.full(prefix);
     members
         .repeat(|client| {
-            let (key, options) = (key.clone(), options.clone());
+            let (from, options) = (from.clone(), options.clone());
             let mut watching = client.watch_client().max_decoding_message_size(ANSWER_MAX);
-            async move { watching.watch(key, Some(options)).await }
+            async move { watching.watch(from, Some(options)).await }
         })
         .await
 }

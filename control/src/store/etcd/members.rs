@@ -149,6 +149,13 @@ impl Members {
     }
 }
 
+impl fmt::Display for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoints: Vec<_> = self.members.iter().map(|member| &*member.endpoint).collect();
+        f.write_str(&endpoints.join(", "))
+    }
+}
+
 impl fmt::Debug for Members {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.members.iter().map(|member| &member.endpoint)).finish()

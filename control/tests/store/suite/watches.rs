@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use control::store::{Change, Changes, List, Revision, Store, StoreError, Watch};
+use control::store::{Change, Changes, List, Revision, Span, Store, StoreError, Watch};
 use tokio::task::JoinSet;
 
 use crate::subject::{
@@ -66,6 +66,22 @@ pub(crate) async fn a_watch_of_a_prefix_hears_nothing_else(subject: impl Subject
     let mut watching = watch(store, "abc", begin).await;
     assert_eq!(next_lines(&mut watching).await, ["abc=4"]);
     assert_eq!(next_lines(&mut watching).await, ["-abc"]);
+}
+
+pub(crate) async fn a_watch_between_two_keys_hears_what_is_from_one_on_and_before_the_other(
+    subject: impl Subject,
+) {
+    let store = &**subject.store();
+    let begin = revision(store).await;
+    let mut watching = store.watch_span(Span::Between("b", "d"), begin).await.expect("a watch");
+    for key in ["a", "b", "b/1", "azz", "c", "czz", "d", "d/1", "b-"] {
+        write(store, [put(key, "1")]).await;
+    }
+    write(store, [put("a", "2"), delete("c"), delete("d")]).await;
+    for expected in ["b=1", "b/1=1", "c=1", "czz=1", "b-=1", "-c"] {
+        assert_eq!(next_lines(&mut watching).await, [expected]);
+    }
+    assert_invalid("nothing", store.watch_span(Span::Between("b", "b"), begin).await);
 }
 
 pub(crate) async fn a_revision_is_heard_at_once_in_the_order_of_the_keys(subject: impl Subject) {

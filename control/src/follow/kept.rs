@@ -1,0 +1,105 @@
+//! What is known of a fleet while somebody puts into the store what cannot be. No I/O.
+
+use std::{collections::{BTreeMap, BTreeSet}, mem};
+
+use serde_json::Value;
+
+use crate::{
+    fleet::{Fleet, Warning},
+    fold::Fold,
+    records::Unreadable,
+    store::{Change, Entry},
+};
+
+/// A fleet as a fold knows it whole: checked, with what seems odd, and as a fleet file would say it.
+pub(super) type Whole = (Fleet, Vec<Warning>, Value);
+
+/// The last fold that was valid, and what does not fit into it.
+///
+/// What cannot be read, or would make the fleet invalid, is left out by itself: its key keeps the value
+/// that it had, and everybody else's changes are applied.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    good: Fold,
+    /// Not applied yet.
+    pending: Vec<Change>,
+    /// What is at these keys is left out, and why. Tried again with every change: what was in its way
+    /// may go.
+    left_out: BTreeMap<String, (Change, String)>,
+}
+
+impl Kept {
+    /// Begins anew with all that there is; a key whose entry cannot be used keeps what is known of it.
+    pub(super) fn list(&mut self, entries: Vec<Entry>) {
+        let there: BTreeSet<_> = entries.iter().map(|entry| entry.key.clone()).collect();
+        let gone = self.good.keys().into_iter().filter(|key| !there.contains(key));
+        self.pending = gone.map(Change::Deleted).collect();
+        self.pending.extend(entries.into_iter().map(Change::Put));
+        self.left_out.clear();
+    }
+
+    /// Takes changes in, which are applied by the next [`Kept::whole`]. True if the fleet may be another
+    /// by them.
+    pub(super) fn change(&mut self, changes: Vec<Change>) -> bool {
+        let before = self.pending.len();
+        self.pending.extend(changes.into_iter().filter(|change| Fold::minds(change.key())));
+        self.pending.len() > before
+    }
+
+    /// The fleet with all that fits.
+    ///
+    /// # Errors
+    /// One sentence, where there is none that is valid.
+    pub(super) fn whole(&mut self) -> Result<Whole, String> {
+        let changed = mem::take(&mut self.pending);
+        let mut left_out = mem::take(&mut self.left_out);
+        for change in &changed {
+            left_out.remove(change.key());
+        }
+        let again = left_out.into_values().map(|(change, _)| change);
+        let all: Vec<_> = again.chain(changed).collect();
+        self.apply(&all).map_or_else(|| self.good.whole(), Ok)
+    }
+
+    /// What is left out, and why.
+    pub(super) fn left_out(&self) -> Vec<Unreadable> {
+        let unreadable = |(key, (_, problem)): (&String, &(Change, String))| Unreadable {
+            key: key.clone(),
+            problem: problem.clone(),
+        };
+        self.left_out.iter().map(unreadable).collect()
+    }
+
+    /// What is known.
+    pub(super) const fn fold(&self) -> &Fold {
+        &self.good
+    }
+
+    /// Applies what of some changes can be; the whole fleet, if that was all of them.
+    fn apply(&mut self, changes: &[Change]) -> Option<Whole> {
+        let mut tried = self.good.clone();
+        let applied = changes.iter().try_for_each(|change| tried.apply(change).map(drop));
+        let whole = applied.map_err(|unreadable| unreadable.problem).and_then(|()| tried.whole());
+        let problem = match whole {
+            Ok(whole) => {
+                self.good = tried;
+                return Some(whole);
+            }
+            Err(problem) => problem,
+        };
+        match changes {
+            // What is there is not valid, whatever comes.
+            [] => {}
+            [change] => {
+                self.left_out.insert(change.key().to_owned(), (change.clone(), problem));
+            }
+            // It is one of them, or some: each half by itself.
+            _ => {
+                let (first, second) = changes.split_at(changes.len() / 2);
+                self.apply(first);
+                self.apply(second);
+            }
+        }
+        None
+    }
+}

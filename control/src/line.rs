@@ -1,0 +1,159 @@
+//! How a node or an LB speaks to its fleet: through a control, or to the store itself.
+
+use std::{net::{IpAddr, Ipv4Addr}, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use crate::{
+    api::{Heartbeat, LbRegistration, LbReport, Registration},
+    client::{self, Client, ClientError, Refusal, View},
+    fleet::NodeId,
+    follow::{self, Followed, Topics},
+    http::{heartbeat, lbs},
+    records::{self, NodeSecrets},
+    store::{Store, etcd::Etcd},
+};
+
+/// How long a node or an LB that writes its own records lives without a word.
+const TTL: Duration = Duration::from_secs(10);
+
+/// The way to a fleet. Clones are the same.
+#[derive(Clone, Debug)]
+pub enum Line {
+    /// Through a control's API.
+    Control(Client),
+    /// To an etcd cluster.
+    Etcd(Arc<Etcd>),
+}
+
+impl Line {
+    /// What to call it in messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Control(client) => format!("control at {}", client.base()),
+            Self::Etcd(store) => store.to_string(),
+        }
+    }
+
+    /// Lets a node in, or keeps it in.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn register(
+        &self,
+        id: &NodeId,
+        heartbeat: &Heartbeat,
+    ) -> Result<Registration, ClientError> {
+        match self {
+            Self::Control(client) => client.register(id, heartbeat).await,
+            Self::Etcd(store) => {
+                let beat = heartbeat::beat(store, TTL, id.clone(), &mut heartbeat.clone()).await;
+                beat.map(|(_, registration)| registration).map_err(|refusal| self.refused(refusal))
+            }
+        }
+    }
+
+    /// Lets an LB in, or keeps it in.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn report(
+        &self,
+        id: &NodeId,
+        report: &LbReport,
+    ) -> Result<LbRegistration, ClientError> {
+        match self {
+            Self::Control(client) => client.report(id, report).await,
+            Self::Etcd(store) => {
+                // Nobody sees where this comes from. An LB on loopback has no other place.
+                let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
+                let told = lbs::report_to(&**store, TTL, id, report.clone(), from).await;
+                told.map_err(|refusal| self.refused(refusal))
+            }
+        }
+    }
+
+    /// What somebody says who has waited for long enough.
+    #[must_use]
+    pub fn late(&self) -> ClientError {
+        match self {
+            Self::Control(client) => client.late(),
+            Self::Etcd(_) => ClientError::Store {
+                base: self.name(),
+                problem: "it does not answer in time".to_owned(),
+            },
+        }
+    }
+
+    /// Follows the fleet for ever: `newest` is the newest that was valid. Ends when nobody looks at it any
+    /// more.
+    pub async fn follow(self, topics: Topics, newest: watch::Sender<Option<Arc<View>>>) {
+        match self {
+            Self::Control(client) => client::follow(client, newest).await,
+            Self::Etcd(store) => follow_store(store, topics, newest).await,
+        }
+    }
+
+    fn refused(&self, refusal: impl Into<Refusal>) -> ClientError {
+        let refusal = refusal.into();
+        if refusal.code == "store_unavailable" {
+            return ClientError::Store { base: self.name(), problem: refusal.detail };
+        }
+        ClientError::Refused { base: self.name(), refusal }
+    }
+}
+
+/// Makes views of what a store says.
+async fn follow_store(
+    store: Arc<Etcd>,
+    topics: Topics,
+    newest: watch::Sender<Option<Arc<View>>>,
+) {
+    let (feed, mut followed) = watch::channel(Followed::default());
+    let viewing = async {
+        let mut said = None;
+        while followed.changed().await.is_ok() {
+            let now = followed.borrow_and_update().clone();
+            if now.problem != said {
+                match &now.problem {
+                    Some(problem) => {
+                        tracing::warn!("{problem}; the last fleet known stays in use");
+                    }
+                    None => tracing::info!("{store} answers again"),
+                }
+                said.clone_from(&now.problem);
+            }
+            let Some(snapshot) = now.snapshot else { continue };
+            let is_known =
+                |view: &Arc<View>| view.revision == snapshot.revision.0 && view.secrets.is_some();
+            if newest.borrow().as_ref().is_some_and(is_known) {
+                continue;
+            }
+            let secrets = match topics {
+                Topics::Node => secrets(&store).await,
+                Topics::All | Topics::Lb => None,
+            };
+            let view = View {
+                revision: snapshot.revision.0,
+                fleet: (*snapshot.fleet).clone(),
+                warnings: snapshot.warnings.clone(),
+                candidates: snapshot.candidates.to_vec(),
+                lbs: snapshot.lbs.to_vec(),
+                secrets,
+            };
+            newest.send_replace(Some(Arc::new(view)));
+        }
+    };
+    tokio::select! {
+        () = follow::follow(store.clone(), topics, feed) => {}
+        () = viewing => {}
+        () = newest.closed() => {}
+    }
+}
+
+/// The keys that nodes share; `None`: there are none, or they cannot be read now.
+async fn secrets(store: &Etcd) -> Option<NodeSecrets> {
+    let (entry, _) = store.get(records::NODE_SECRETS).await.ok()?;
+    records::read(&entry?).ok()
+}
