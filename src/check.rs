@@ -80,11 +80,8 @@ fn sfu(file: &Path) -> Result<Report, Error> {
             begun.1.cid_len(),
             begun.0.path().display()
         ),
-        sfu::service::Beginning::Control(client) => {
-            format!(
-                "it would register with control at {}, and follow the fleet there",
-                client.base()
-            )
+        sfu::service::Beginning::Line(line) => {
+            format!("it would register with {}, and follow the fleet there", line.name())
         }
     });
     lines.push(format!(
@@ -148,8 +145,8 @@ fn lb(file: &Path) -> Result<Report, Error> {
             lines.extend(describe(&fleet));
             warnings.extend(fleet_warnings);
         }
-        lb::service::Beginning::Control(client) => {
-            lines.push(format!("the fleet would be followed at control {}", client.base()));
+        lb::service::Beginning::Line(line) => {
+            lines.push(format!("the fleet would be followed at {}", line.name()));
         }
     }
     Ok(Report { lines, warnings })

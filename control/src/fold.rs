@@ -285,9 +285,8 @@ impl Fold {
                 spec
             })
             .collect();
-        let sessions: Vec<_> = (self.sessions.values())
-            .filter(|session| self.has_member(&session.node))
-            .collect();
+        let sessions: Vec<_> =
+            (self.sessions.values()).filter(|session| self.has_member(&session.node)).collect();
         let mut whole = json!({
             "routing": self.routing.routing, "node": nodes, "session": sessions,
         });

@@ -187,7 +187,9 @@ impl<S: Store> Follower<S> {
                     });
                 }
                 Err(problem) => {
-                    warn!("the fleet in the store is not valid, so the one before stays: {problem}");
+                    warn!(
+                        "the fleet in the store is not valid, so the one before stays: {problem}"
+                    );
                     followed.problem = Some(problem);
                 }
             }

@@ -1,6 +1,10 @@
 //! How a node or an LB speaks to its fleet: through a control, or to the store itself.
 
-use std::{net::{IpAddr, Ipv4Addr}, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -105,11 +109,7 @@ impl Line {
 }
 
 /// Makes views of what a store says.
-async fn follow_store(
-    store: Arc<Etcd>,
-    topics: Topics,
-    newest: watch::Sender<Option<Arc<View>>>,
-) {
+async fn follow_store(store: Arc<Etcd>, topics: Topics, newest: watch::Sender<Option<Arc<View>>>) {
     let (feed, mut followed) = watch::channel(Followed::default());
     let viewing = async {
         let mut said = None;

@@ -10,10 +10,12 @@ use tokio::{
 };
 
 use crate::{
-    client::{self, Client, View},
+    client::{Client, View},
     fleet::{Fleet, Warning},
     fleet_file::FleetFile,
+    follow::Topics,
     http::Token,
+    line::Line,
     toml_file::FileError,
 };
 
@@ -96,8 +98,8 @@ fn read_secret(file: &Path, what: &str) -> Result<String, FileError> {
 pub enum Source {
     /// A file, looked at now and then.
     File(FleetFile, Interval),
-    /// A control, which is followed by a task of its own.
-    Control(Client, watch::Receiver<Option<Arc<View>>>),
+    /// A control or a store, which is followed by a task of its own.
+    Line(Line, watch::Receiver<Option<Arc<View>>>),
 }
 
 /// A fleet that is another than the last.
@@ -107,7 +109,7 @@ pub struct News {
     pub fleet: Fleet,
     /// What seems odd about it.
     pub warnings: Vec<Warning>,
-    /// What else a control said.
+    /// What else a control or a store said.
     pub view: Option<Arc<View>>,
 }
 
@@ -118,12 +120,12 @@ impl Source {
         Self::File(file, time::interval(POLL))
     }
 
-    /// What a control says, from now on. Must be called within a tokio runtime.
+    /// What a control or a store says, from now on. Must be called within a tokio runtime.
     #[must_use]
-    pub fn control(client: Client) -> Self {
+    pub fn line(line: Line, topics: Topics) -> Self {
         let (newest, view) = watch::channel(None);
-        tokio::spawn(client::follow(client.clone(), newest));
-        Self::Control(client, view)
+        tokio::spawn(line.clone().follow(topics, newest));
+        Self::Line(line, view)
     }
 
     /// What to call it in messages.
@@ -131,7 +133,7 @@ impl Source {
     pub fn name(&self) -> String {
         match self {
             Self::File(file, _) => file.path().display().to_string(),
-            Self::Control(client, _) => format!("control at {}", client.base()),
+            Self::Line(line, _) => line.name(),
         }
     }
 
@@ -147,13 +149,13 @@ impl Source {
                     return changed.map(News::of_file);
                 }
             },
-            Self::Control(_, view) => loop {
+            Self::Line(_, view) => loop {
                 // The task that feeds it ends only when nobody looks.
                 if view.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
                 if let Some(view) = view.borrow_and_update().clone() {
-                    return Ok(News::of_control(view));
+                    return Ok(News::of_view(view));
                 }
             },
         }
@@ -167,7 +169,7 @@ impl News {
         Self { fleet, warnings, view: None }
     }
 
-    fn of_control(view: Arc<View>) -> Self {
+    fn of_view(view: Arc<View>) -> Self {
         let (fleet, warnings) = (view.fleet.clone(), view.warnings.to_vec());
         Self { fleet, warnings, view: Some(view) }
     }

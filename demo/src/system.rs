@@ -33,6 +33,8 @@ pub struct Shape {
     pub ice_key: bool,
     /// How long a node lives without a word to control.
     pub ttl: Duration,
+    /// The members of an etcd cluster that keeps the fleet, which must be new; `None`: it is in memory.
+    pub etcd: Option<Vec<String>>,
 }
 
 /// Long enough that a busy machine ends no lease by chance.
@@ -43,7 +45,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { vip: (Ipv4Addr::LOCALHOST, 0).into(), lbs: 2, nodes: 3, ice_key: true, ttl: TTL }
+        Self {
+            vip: (Ipv4Addr::LOCALHOST, 0).into(),
+            lbs: 2,
+            nodes: 3,
+            ice_key: true,
+            ttl: TTL,
+            etcd: None,
+        }
     }
 }
 

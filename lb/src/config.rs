@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,7 +11,8 @@ use control::{
     client::Client,
     fleet::{NodeId, Warning},
     http::Token,
-    source::{Access, token},
+    line::Line,
+    source::{Access, Cluster, token},
     toml_file::{self, FileError, duration},
 };
 use serde::Deserialize;
@@ -85,8 +87,7 @@ pub struct FleetSource {
     pub token: Option<Token>,
     /// The same, in a file of its own; relative to the configuration file.
     pub token_file: Option<PathBuf>,
-    /// The members of an etcd cluster. This and what follows goes with source "etcd": it is known, so
-    /// that who asks for etcd is told what is missing.
+    /// The members of an etcd cluster. This and what follows goes with source "etcd".
     pub endpoints: Option<Vec<String>>,
     /// The fleet's name in the cluster's keys.
     pub cluster: Option<String>,
@@ -222,18 +223,31 @@ impl FleetSource {
         access.client(file)
     }
 
-    /// The first key that only etcd has a use for.
-    fn first_for_etcd(&self) -> Option<&'static str> {
-        let there = [
-            ("endpoints", self.endpoints.is_some()),
-            ("cluster", self.cluster.is_some()),
-            ("ca", self.ca.is_some()),
-            ("cert", self.cert.is_some()),
-            ("key", self.key.is_some()),
-            ("user", self.user.is_some()),
-            ("password_file", self.password_file.is_some()),
-        ];
-        there.into_iter().find_map(|(key, there)| there.then_some(key))
+    /// The cluster that it names.
+    #[must_use]
+    pub fn etcd(&self) -> Cluster<'_> {
+        Cluster {
+            section: "fleet",
+            endpoints: self.endpoints.as_deref(),
+            cluster: self.cluster.as_deref(),
+            ca: self.ca.as_deref(),
+            cert: self.cert.as_deref(),
+            key: self.key.as_deref(),
+            user: self.user.as_deref(),
+            password_file: self.password_file.as_deref(),
+        }
+    }
+
+    /// The way to the fleet, where it is not in a file.
+    ///
+    /// # Errors
+    /// One sentence naming `file`, the configuration, and the key at fault.
+    pub fn line(&self, file: &Path) -> Result<Option<Line>, FileError> {
+        Ok(match self.source {
+            SourceKind::File => None,
+            SourceKind::Control => self.client(file)?.map(Line::Control),
+            SourceKind::Etcd => Some(Line::Etcd(Arc::new(self.etcd().store(file)?))),
+        })
     }
 }
 
@@ -308,25 +322,27 @@ impl Config {
         if !self.listen.tcp.is_empty() {
             return wrong("listen.tcp", "ICE-TCP is not available in this version".to_owned());
         }
-        if self.fleet.source == SourceKind::Etcd {
-            let problem = "\"etcd\" is not available in this version, use \"file\" or \"control\"";
-            return wrong("fleet.source", problem.to_owned());
-        }
         match (self.fleet.source, self.fleet.client(file)?) {
             (SourceKind::Control, None) => {
                 return wrong("fleet.url", "is missing; it says where the control is".to_owned());
             }
-            (SourceKind::Control, Some(_)) if NodeId::try_from(self.name.clone()).is_err() => {
-                let problem = "must be 1 to 64 characters of A-Z a-z 0-9 . _ - with a control";
-                return wrong("name", problem.to_owned());
-            }
-            (SourceKind::File, Some(_)) => {
+            (SourceKind::File | SourceKind::Etcd, Some(_)) => {
                 return wrong("fleet.url", "goes with source \"control\"".to_owned());
             }
             _ => {}
         }
-        if let Some(key) = self.fleet.first_for_etcd() {
-            return wrong(&format!("fleet.{key}"), "goes with source \"etcd\"".to_owned());
+        match (self.fleet.source, self.fleet.etcd().stray()) {
+            (SourceKind::Etcd, _) => drop(self.fleet.etcd().store(file)?),
+            (_, Some(key)) => {
+                let problem = "goes with source \"etcd\"".to_owned();
+                return wrong(&format!("fleet.{key}"), problem);
+            }
+            (_, None) => {}
+        }
+        let reports = self.fleet.source != SourceKind::File;
+        if reports && NodeId::try_from(self.name.clone()).is_err() {
+            let problem = "must be 1 to 64 characters of A-Z a-z 0-9 . _ - in a fleet";
+            return wrong("name", problem.to_owned());
         }
         if self.io.driver == DriverKind::Uring {
             let problem = "\"uring\" is not available in this version, use \"mmsg\" or \"auto\"";

@@ -11,10 +11,11 @@ use std::{
 };
 
 use control::{
-    client::Client,
     fleet::{Fleet, Warning},
     fleet_file::FleetFile,
+    follow::Topics,
     foreground::{Signals, Told, reached},
+    line::Line,
     source::{News, Source},
 };
 use tokio::{
@@ -23,7 +24,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use crate::{Config, LoadBalancer, admin::Admin, config::SourceKind, supported};
+use crate::{Config, LoadBalancer, admin::Admin, supported};
 
 pub use error::ServiceError;
 pub use following::Following;
@@ -36,8 +37,8 @@ const LOOK: Duration = Duration::from_millis(250);
 pub enum Beginning {
     /// With what is in a file, and what seems odd about it.
     File(Box<(FleetFile, Fleet, Vec<Warning>)>),
-    /// Without a fleet, until a control says one.
-    Control(Client),
+    /// Without a fleet, until a control or a store says one.
+    Line(Line),
 }
 
 /// A configuration, and the fleet or the control that it names.
@@ -46,8 +47,8 @@ pub enum Beginning {
 /// One sentence naming the file and the key at fault.
 pub fn load(file: &Path) -> Result<(Config, Beginning), ServiceError> {
     let config = Config::read(file)?;
-    if let (SourceKind::Control, Some(client)) = (config.fleet.source, config.fleet.client(file)?) {
-        return Ok((config, Beginning::Control(client)));
+    if let Some(line) = config.fleet.line(file)? {
+        return Ok((config, Beginning::Line(line)));
     }
     let (fleet_file, fleet, warnings) = FleetFile::open(&config.fleet.path)?;
     supported(&config, &fleet).map_err(|problem| ServiceError::Unsupported {
@@ -75,9 +76,9 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
             }
             (Source::file(fleet_file), Some(fleet), None)
         }
-        Beginning::Control(client) => {
-            let reporter = Reporter::new(client.clone(), &config);
-            (Source::control(client), None, Some(reporter))
+        Beginning::Line(line) => {
+            let reporter = Reporter::new(line.clone(), &config);
+            (Source::line(line, Topics::Lb), None, Some(reporter))
         }
     };
     let address = config.admin.listen;
@@ -178,6 +179,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("fleet.url", old.fleet.url != new.fleet.url),
         ("fleet.token", old.fleet.token != new.fleet.token),
         ("fleet.token_file", old.fleet.token_file != new.fleet.token_file),
+        ("fleet.endpoints", old.fleet.etcd() != new.fleet.etcd()),
         ("listen", old.listen.udp != new.listen.udp),
         ("io.workers", old.workers() != new.workers()),
         ("io.driver", old.io.driver != new.io.driver),

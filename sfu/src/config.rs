@@ -4,6 +4,7 @@ use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,8 +13,9 @@ use control::{
     fleet::NodeId,
     hex::Key,
     http::Token,
+    line::Line,
     registry::Wish,
-    source::{Access, token},
+    source::{Access, Cluster, token},
     toml_file::{self, FileError, duration},
 };
 use ipnet::IpNet;
@@ -58,7 +60,7 @@ pub struct Config {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fleet {
-    /// The fleet file; relative to the configuration file. This, or else `url`.
+    /// The fleet file; relative to the configuration file. This, or else `url`, or `endpoints`.
     pub path: Option<PathBuf>,
     /// Where the control is: `http://HOST:PORT`.
     pub url: Option<String>,
@@ -67,6 +69,20 @@ pub struct Fleet {
     pub token: Option<Token>,
     /// The same, in a file of its own; relative to the configuration file.
     pub token_file: Option<PathBuf>,
+    /// The members of an etcd cluster. What follows up to `password_file` goes with it.
+    pub endpoints: Option<Vec<String>>,
+    /// The fleet's name in the cluster's keys.
+    pub cluster: Option<String>,
+    /// PEM file of the authority that etcd's certificates are from.
+    pub ca: Option<PathBuf>,
+    /// PEM file of the client certificate.
+    pub cert: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key: Option<PathBuf>,
+    /// Who to be.
+    pub user: Option<String>,
+    /// Where that user's password is.
+    pub password_file: Option<PathBuf>,
     /// The routing configuration that IDs are issued with; by default the lowest.
     pub config: Option<u8>,
 }
@@ -193,7 +209,36 @@ impl Fleet {
         };
         access.client(file)
     }
+
+    /// The cluster that it names.
+    #[must_use]
+    pub fn etcd(&self) -> Cluster<'_> {
+        Cluster {
+            section: "fleet",
+            endpoints: self.endpoints.as_deref(),
+            cluster: self.cluster.as_deref(),
+            ca: self.ca.as_deref(),
+            cert: self.cert.as_deref(),
+            key: self.key.as_deref(),
+            user: self.user.as_deref(),
+            password_file: self.password_file.as_deref(),
+        }
+    }
+
+    /// The way to the fleet, where it is not in a file.
+    ///
+    /// # Errors
+    /// One sentence naming `file`, the configuration, and the key at fault.
+    pub fn line(&self, file: &Path) -> Result<Option<Line>, FileError> {
+        if self.endpoints.is_some() {
+            return Ok(Some(Line::Etcd(Arc::new(self.etcd().store(file)?))));
+        }
+        Ok(self.client(file)?.map(Line::Control))
+    }
 }
+
+/// What is wrong with a `[fleet]` without anything.
+pub(crate) const NO_FLEET: &str = "needs path, a fleet file, or url, a control, or endpoints, etcd";
 
 impl Default for WebTransport {
     fn default() -> Self {
@@ -222,8 +267,8 @@ impl Config {
         let mut config: Self = toml_file::read(file)?;
         config.check().map_err(|(key, problem)| FileError::at_key(file, key, problem))?;
         let folder = file.parent().unwrap_or(Path::new(""));
-        // So that a token file that cannot be read is found here.
-        config.fleet.client(file)?;
+        // So that a secret that cannot be read is found here.
+        config.fleet.line(file)?;
         let (fleet, web) = (&mut config.fleet, &mut config.webtransport);
         for path in [&mut fleet.path, &mut web.certificate, &mut web.key] {
             *path = path.take().map(|path| folder.join(path));
@@ -241,16 +286,18 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
-        let has_control = match (&self.fleet.path, &self.fleet.url) {
-            (None, None) => return Err(("fleet", "needs path, a fleet file, or url, a control")),
-            (Some(_), Some(_)) => return Err(("fleet", "path and url are both there")),
-            (_, url) => url.is_some(),
-        };
-        if has_control {
-            return self.check_with_control();
+        let fleet = &self.fleet;
+        if fleet.endpoints.is_none() && fleet.etcd().stray().is_some() {
+            return Err(("fleet", "has keys of an etcd cluster, and endpoints names none"));
+        }
+        match (&fleet.path, &fleet.url, &fleet.endpoints) {
+            (Some(_), None, None) => {}
+            (None, Some(_), None) | (None, None, Some(_)) => return self.check_with_line(),
+            (None, None, None) => return Err(("fleet", NO_FLEET)),
+            _ => return Err(("fleet", "path, url and endpoints: one is enough")),
         }
         if self.node != Member::default() {
-            return Err(("node", "is for a control, and fleet.url names none"));
+            return Err(("node", "is for a control or etcd, and fleet names none"));
         }
         if self.tunnel.is_none() && self.udp.is_none() {
             return Err(("tunnel", "is missing; a node listens for LBs there, or under [udp]"));
@@ -269,7 +316,7 @@ impl Config {
     }
 
     /// What is otherwise in the fleet file comes from the control: LBs, the VIP, keys.
-    fn check_with_control(&self) -> Result<(), (&'static str, &'static str)> {
+    fn check_with_line(&self) -> Result<(), (&'static str, &'static str)> {
         if NodeId::try_from(self.name.clone()).is_err() {
             return Err(("name", "must be 1 to 64 characters of A-Z a-z 0-9 . _ -"));
         }
@@ -298,7 +345,7 @@ impl Config {
             return Err(("node.server_id", "must be a server ID in hex, or \"any\""));
         }
         if self.keys.reset.is_some() || self.keys.token.is_some() {
-            return Err(("keys", "come from the control that fleet.url names"));
+            return Err(("keys", "come from the control or the etcd that fleet names"));
         }
         self.check_rest()
     }

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::{config::Config, identity::NotInFleet, node::Node};
-pub use begin::with_control;
+pub use begin::with_line;
 pub use loaded::Beginning;
 use loaded::{Loaded, certificate, lacks_keys};
 pub use membership::Membership;
@@ -99,8 +99,8 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
             warn_about(&fleet_file.path().display().to_string(), warnings);
             begin::with_file(file, &config, fleet_file, identity, certificate).await?
         }
-        Beginning::Control(client) => tokio::select! {
-            begun = begin::with_control(file, &config, client, certificate) => begun?,
+        Beginning::Line(line) => tokio::select! {
+            begun = begin::with_line(file, &config, line, certificate) => begun?,
             () = told_to_leave(&mut signals) => return Ok(()),
         },
     };

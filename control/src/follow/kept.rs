@@ -1,6 +1,9 @@
 //! What is known of a fleet while somebody puts into the store what cannot be. No I/O.
 
-use std::{collections::{BTreeMap, BTreeSet}, mem};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use serde_json::Value;
 

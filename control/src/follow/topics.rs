@@ -33,9 +33,7 @@ impl Topics {
                 records::BALANCERS,
                 records::VIPS,
             ],
-            Self::Lb => {
-                &[records::ROUTING, records::MEMBERS, records::NODES, records::SESSIONS]
-            }
+            Self::Lb => &[records::ROUTING, records::MEMBERS, records::NODES, records::SESSIONS],
             Self::Node => &[
                 records::ROUTING,
                 records::MEMBERS,

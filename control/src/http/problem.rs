@@ -9,7 +9,10 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{client::Refusal, records::Unreadable, registry::RegistryError, rooms::RoomError, store::StoreError};
+use crate::{
+    client::Refusal, records::Unreadable, registry::RegistryError, rooms::RoomError,
+    store::StoreError,
+};
 
 /// What a problem document is served as.
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";

@@ -12,7 +12,7 @@ use crate::{
 pub const CLUSTER: &str = "default";
 
 /// The keys of a section that name a cluster. Paths are relative to the configuration file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cluster<'a> {
     /// The section.
     pub section: &'static str,

@@ -48,7 +48,9 @@ use self::{
     state::State,
     writer::{Request, Shared, Writer},
 };
-use super::{Entry, LeaseId, List, Outcome, Page, Revision, Span, Store, StoreError, Txn, Watch, rules};
+use super::{
+    Entry, LeaseId, List, Outcome, Page, Revision, Span, Store, StoreError, Txn, Watch, rules,
+};
 
 /// Most entries of an embedded store.
 pub const ENTRIES_MAX: usize = 500_000;

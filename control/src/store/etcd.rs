@@ -28,7 +28,9 @@ use self::{
     feed::Feed,
     members::Members,
 };
-use super::{Entry, LeaseId, List, Outcome, Page, Revision, Span, Store, StoreError, Txn, Watch, rules};
+use super::{
+    Entry, LeaseId, List, Outcome, Page, Revision, Span, Store, StoreError, Txn, Watch, rules,
+};
 
 pub use options::{ConnectError, EtcdOptions, InvalidCluster, Password};
 

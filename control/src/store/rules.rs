@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Condition, KEY_MAX, List, PAGE_MAX, Revision, Span, StoreError, TTL_MAX, TXN_BYTES_MAX, TXN_MAX, Txn,
-    VALUE_MAX, Write,
+    Condition, KEY_MAX, List, PAGE_MAX, Revision, Span, StoreError, TTL_MAX, TXN_BYTES_MAX,
+    TXN_MAX, Txn, VALUE_MAX, Write,
 };
 
 /// What a key must be: 1 to [`KEY_MAX`] bytes without control characters.

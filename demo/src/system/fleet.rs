@@ -11,9 +11,14 @@ use control::{
     fleet::{NodeId, State},
     hex,
     http::{Api, Token, Tokens},
+    line::Line,
     records::{self, NodeSecrets, Routing, Vip},
     registry::Registry,
-    store::{AnyStore, List, PAGE_MAX, Store, Txn},
+    source::CLUSTER,
+    store::{
+        AnyStore, List, PAGE_MAX, Store, Txn,
+        etcd::{Etcd, EtcdOptions},
+    },
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -56,7 +61,13 @@ fn random<const N: usize>() -> String {
 
 impl Control {
     pub(super) async fn start(loopback: IpAddr, shape: &Shape) -> Result<Self, SystemError> {
-        let store = Arc::new(AnyStore::in_memory());
+        let store = Arc::new(match &shape.etcd {
+            None => AnyStore::in_memory(),
+            Some(endpoints) => {
+                let options = EtcdOptions::new(endpoints.iter().cloned(), CLUSTER);
+                Etcd::new(&options.map_err(failed)?).map_err(failed)?.into()
+            }
+        });
         let mut config = json!({ "config": 0, "key": random::<16>() });
         if shape.ice_key {
             config["ice_key"] = json!(random::<32>());
@@ -94,12 +105,20 @@ impl Control {
         &self.tokens[0]
     }
 
-    pub(super) fn client_of_nodes(&self) -> Result<Client, SystemError> {
-        self.client(&self.tokens[1])
+    /// The way of nodes to their fleet: where there is a cluster, they speak to it themselves.
+    pub(super) fn line_of_nodes(&self) -> Result<Line, SystemError> {
+        self.line(&self.tokens[1])
     }
 
-    pub(super) fn client_of_lbs(&self) -> Result<Client, SystemError> {
-        self.client(&self.tokens[2])
+    pub(super) fn line_of_lbs(&self) -> Result<Line, SystemError> {
+        self.line(&self.tokens[2])
+    }
+
+    fn line(&self, token: &str) -> Result<Line, SystemError> {
+        match &*self.store {
+            AnyStore::Etcd(store) => Ok(Line::Etcd(Arc::new(store.clone()))),
+            AnyStore::Embedded(_) => self.client(token).map(Line::Control),
+        }
     }
 
     fn client(&self, token: &str) -> Result<Client, SystemError> {

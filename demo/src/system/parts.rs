@@ -79,8 +79,8 @@ impl Lb {
         let address = listener.local_addr().map_err(io_error("an admin endpoint"))?;
         let admin = Admin::new(lb.clone());
         let mut tasks = JoinSet::new();
-        let client = control.client_of_lbs()?;
-        let following = Following::control(self.config.clone(), client, lb.clone(), admin.clone());
+        let line = control.line_of_lbs()?;
+        let following = Following::line(self.config.clone(), line, lb.clone(), admin.clone());
         tasks.spawn(following.keep());
         tasks.spawn(async {
             if let Err(problem) = admin.serve(listener).await {
@@ -141,8 +141,8 @@ impl Member {
             signalling: node_config::Signalling { listen: any },
             admin: node_config::Admin { listen: any, drain: Duration::ZERO },
         };
-        let client = control.client_of_nodes()?;
-        let begun = sfu::service::with_control(Path::new("demo"), &config, client, None).await;
+        let line = control.line_of_nodes()?;
+        let begun = sfu::service::with_line(Path::new("demo"), &config, line, None).await;
         let (node, membership) =
             begun.map_err(|problem| SystemError::Node(name.clone(), problem))?;
         let mut tasks = JoinSet::new();

@@ -1,8 +1,9 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use control::{
-    client::Client,
     fleet::NodeId,
+    follow::Topics,
+    line::Line,
     source::{News, Source},
     toml_file::FileError,
 };
@@ -25,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(250);
 pub struct Following {
     pub(super) config: Config,
     pub(super) source: Source,
-    /// Where there is a control.
+    /// Where there is somebody to report to.
     reporter: Option<Reporter>,
     lb: Arc<LoadBalancer>,
     admin: Admin,
@@ -37,13 +38,13 @@ pub struct Following {
 }
 
 impl Following {
-    /// Follows a control. The LB is not ready until that has said a fleet. Must be called within a tokio
-    /// runtime.
+    /// Follows a control or a store. The LB is not ready until that has said a fleet. Must be called
+    /// within a tokio runtime.
     #[must_use]
-    pub fn control(config: Config, client: Client, lb: Arc<LoadBalancer>, admin: Admin) -> Self {
+    pub fn line(config: Config, line: Line, lb: Arc<LoadBalancer>, admin: Admin) -> Self {
         admin.wait_for_fleet();
-        let reporter = Reporter::new(client.clone(), &config);
-        Self::new(config, Source::control(client), Some(reporter), lb, admin)
+        let reporter = Reporter::new(line.clone(), &config);
+        Self::new(config, Source::line(line, Topics::Lb), Some(reporter), lb, admin)
     }
 
     pub(super) fn new(

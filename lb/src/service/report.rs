@@ -10,8 +10,9 @@ use std::{
 use ahash::RandomState;
 use control::{
     api::LbReport,
-    client::{Client, ClientError},
+    client::ClientError,
     fleet::{Fleet, Node, NodeId},
+    line::Line,
 };
 use tokio::{
     task::JoinHandle,
@@ -29,7 +30,7 @@ const NODES_ASKED: usize = 256;
 
 /// Sends a report now and then, one at a time.
 pub(super) struct Reporter {
-    client: Client,
+    line: Line,
     id: Option<NodeId>,
     report: LbReport,
     /// The table of this LB that was applied last, and the control's revision it is of.
@@ -42,7 +43,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    pub(super) fn new(client: Client, config: &Config) -> Self {
+    pub(super) fn new(line: Line, config: &Config) -> Self {
         let tunnel = config.io.tunnel.ip();
         let report = LbReport {
             // Another in each process: two LBs of one name are told apart by it.
@@ -57,7 +58,7 @@ impl Reporter {
         let interval = every(INTERVAL);
         let is_wildcard = tunnel.is_unspecified();
         let (applied, sending, failing) = (None, None, false);
-        Self { client, id, report, applied, interval, sending, failing, is_wildcard }
+        Self { line, id, report, applied, interval, sending, failing, is_wildcard }
     }
 
     /// Notes that control's `revision` has become table number `table`, and where datagrams for its
@@ -87,11 +88,11 @@ impl Reporter {
         let Some(id) = self.id.clone() else { return future::pending().await };
         if self.sending.is_none() {
             self.interval.tick().await;
-            let (client, report) = (self.client.clone(), self.report.clone());
+            let (line, report) = (self.line.clone(), self.report.clone());
             let patience = self.interval.period().max(INTERVAL);
             let send = async move {
-                let sent = time::timeout(patience, client.report(&id, &report)).await;
-                sent.unwrap_or_else(|_| Err(client.late())).map(|told| told.ttl_ms)
+                let sent = time::timeout(patience, line.report(&id, &report)).await;
+                sent.unwrap_or_else(|_| Err(line.late())).map(|told| told.ttl_ms)
             };
             self.sending = Some(tokio::spawn(send));
         }
@@ -101,7 +102,7 @@ impl Reporter {
         match sent {
             Ok(Ok(ttl_ms)) => {
                 if self.failing {
-                    info!("{} takes reports again", self.client.base());
+                    info!("{} takes reports again", self.line.name());
                 }
                 self.failing = false;
                 let third = Duration::from_millis(ttl_ms / 3).clamp(INTERVAL / 4, INTERVAL * 10);

@@ -5,9 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use control::{
     api::{Heartbeat, Load, Own, Registration},
-    client::{Client, ClientError},
+    client::ClientError,
     fleet::NodeId,
     hex,
+    line::Line,
     records::Description,
 };
 use tokio::{
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Calls of a node, one at a time.
 pub(super) struct Agent {
-    client: Client,
+    line: Line,
     id: NodeId,
     heartbeat: Heartbeat,
     /// When the next call is due.
@@ -43,7 +44,7 @@ impl Agent {
     /// An agent that has not called yet. `None`: the configuration's name cannot be a node's, or the
     /// system has no random bytes.
     pub(super) fn new(
-        client: Client,
+        line: Line,
         config: &Config,
         tunnel: SocketAddr,
         listening: SocketAddr,
@@ -67,7 +68,7 @@ impl Agent {
             unattended: false,
         };
         Some(Self {
-            client,
+            line,
             id: NodeId::try_from(config.name.clone()).ok()?,
             heartbeat: Heartbeat {
                 instance: hex::encode(&instance),
@@ -99,9 +100,9 @@ impl Agent {
         if let Some((_, sending)) = self.sending.take() {
             sending.abort();
         }
-        let call = self.client.register(&self.id, &self.heartbeat);
+        let call = self.line.register(&self.id, &self.heartbeat);
         if let Err(problem) =
-            time::timeout(PATIENCE, call).await.unwrap_or_else(|_| Err(self.client.late()))
+            time::timeout(PATIENCE, call).await.unwrap_or_else(|_| Err(self.line.late()))
         {
             warn!("{problem}; it is not told that this node leaves");
         }
@@ -118,14 +119,14 @@ impl Agent {
         loop {
             if self.sending.is_none() {
                 time::sleep_until(self.due).await;
-                let (client, id) = (self.client.clone(), self.id.clone());
+                let (line, id) = (self.line.clone(), self.id.clone());
                 let heartbeat = self.heartbeat.clone();
                 self.hurry = false;
                 // One that hangs must not cost the lease: the same again has the same effect.
                 let patience = self.interval.max(PATIENCE);
                 let call = async move {
-                    let call = client.register(&id, &heartbeat);
-                    time::timeout(patience, call).await.unwrap_or_else(|_| Err(client.late()))
+                    let call = line.register(&id, &heartbeat);
+                    time::timeout(patience, call).await.unwrap_or_else(|_| Err(line.late()))
                 };
                 self.sending = Some((Instant::now(), tokio::spawn(call)));
             }
@@ -156,9 +157,9 @@ impl Agent {
         self.interval = (ttl / 3).clamp(INTERVAL / 10, INTERVAL * 10);
         self.due = begun + self.interval;
         if self.heartbeat.epoch != Some(epoch) {
-            info!(epoch, server_id, "registered with control at {}", self.client.base());
+            info!(epoch, server_id, "registered with {}", self.line.name());
         } else if self.problem.is_some() {
-            info!("control at {} answers again", self.client.base());
+            info!("{} answers again", self.line.name());
         }
         self.problem = None;
         self.heartbeat.epoch = Some(epoch);

@@ -1,9 +1,11 @@
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use control::{
-    client::{Client, View},
+    client::View,
     fleet_file::FleetFile,
+    follow::Topics,
     hex,
+    line::Line,
     source::{News, Source},
 };
 use ipnet::IpNet;
@@ -50,15 +52,15 @@ pub(super) async fn with_file(
     Ok((node, membership))
 }
 
-/// Begins when a control has let the node in and has said the fleet: however long that takes. `file` is
+/// Begins when the fleet has let the node in and has said the fleet: however long that takes. `file` is
 /// what messages name.
 ///
 /// # Errors
 /// [`ServiceError`].
-pub async fn with_control(
+pub async fn with_line(
     file: &Path,
     config: &Config,
-    client: Client,
+    line: Line,
     certificate: Option<Certificate>,
 ) -> Result<(Node, Membership), ServiceError> {
     // Before it says where it is: nobody else is there.
@@ -67,10 +69,10 @@ pub async fn with_control(
     let signalling = open.signalling.local_addr().ok();
     let mut agent = address
         .zip(signalling)
-        .and_then(|(address, signalling)| Agent::new(client.clone(), config, address, signalling))
+        .and_then(|(address, signalling)| Agent::new(line.clone(), config, address, signalling))
         .ok_or_else(|| ServiceError::Running("no random bytes from the system".to_owned()))?;
     let mut leased = agent.leased().await;
-    let mut source = Source::control(client);
+    let mut source = Source::line(line, Topics::Node);
     let (identity, view) = loop {
         let news = tokio::select! {
             news = source.next() => news?,

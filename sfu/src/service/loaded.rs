@@ -1,16 +1,20 @@
 use std::path::Path;
 
-use control::{client::Client, fleet::Warning, fleet_file::FleetFile, toml_file::FileError};
+use control::{fleet::Warning, fleet_file::FleetFile, line::Line, toml_file::FileError};
 
 use super::ServiceError;
-use crate::{config::Config, identity::Identity, quic::Certificate};
+use crate::{
+    config::{Config, NO_FLEET},
+    identity::Identity,
+    quic::Certificate,
+};
 
 /// How a node begins.
 pub enum Beginning {
     /// With its place in what a file holds.
     File(Box<(FleetFile, Identity)>),
-    /// Without one, until a control has let it in.
-    Control(Client),
+    /// Without one, until a control or a store has let it in.
+    Line(Line),
 }
 
 /// All that a node is made of but its sockets.
@@ -25,17 +29,16 @@ pub(super) struct Loaded {
 impl Loaded {
     pub(super) fn read(file: &Path) -> Result<Self, ServiceError> {
         let config = Config::read(file)?;
-        let (beginning, warnings) = match (&config.fleet.path, config.fleet.client(file)?) {
+        let (beginning, warnings) = match (&config.fleet.path, config.fleet.line(file)?) {
             (Some(path), None) => {
                 let (fleet_file, fleet, warnings) = FleetFile::open(path)?;
                 let identity = Identity::new(&config.name, fleet, config.config_id())
                     .map_err(|problem| ServiceError::Fleet { file: path.clone(), problem })?;
                 (Beginning::File(Box::new((fleet_file, identity))), warnings)
             }
-            (_, Some(client)) => (Beginning::Control(client), Vec::new()),
+            (_, Some(line)) => (Beginning::Line(line), Vec::new()),
             (None, None) => {
-                let problem = "needs path, a fleet file, or url, a control";
-                return Err(FileError::at_key(file, "fleet", problem).into());
+                return Err(FileError::at_key(file, "fleet", NO_FLEET).into());
             }
         };
         let certificate = certificate(&config)?;

@@ -14,6 +14,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("fleet.url", old.fleet.url != new.fleet.url),
         ("fleet.token", old.fleet.token != new.fleet.token),
         ("fleet.token_file", old.fleet.token_file != new.fleet.token_file),
+        ("fleet.endpoints", old.fleet.etcd() != new.fleet.etcd()),
         ("node", old.node != new.node),
         ("fleet.config", old.fleet.config != new.fleet.config),
         ("tunnel.listen", tunnel(old) != tunnel(new)),

@@ -10,7 +10,9 @@ use super::{
     model::{Entries, Model},
     state::{Saved, State},
 };
-use crate::store::{Changes, Condition, Entry, LeaseId, List, Revision, Span, StoreError, Txn, Write};
+use crate::store::{
+    Changes, Condition, Entry, LeaseId, List, Revision, Span, StoreError, Txn, Write,
+};
 
 const HISTORY_MAX: usize = 6;
 const LIMITS_SMALL: Limits = Limits { history_max: HISTORY_MAX, leases_max: 4, ..LIMITS };
