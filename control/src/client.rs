@@ -13,6 +13,8 @@ use crate::{
     api::{FleetView, Heartbeat, LbRegistration, LbReport, Registration},
     fleet::NodeId,
     http::Token,
+    tls::{self, Trust},
+    toml_file::FileError,
 };
 
 /// How long a call may take that waits for nothing.
@@ -95,27 +97,52 @@ impl fmt::Display for Refusal {
 
 /// A text that is not where a control could be.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not where a control could be: http://HOST:PORT")]
+#[error("{0:?} is not where a control could be: http://HOST:PORT or https://HOST:PORT")]
 pub struct InvalidUrl(String);
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum NoClient {
+    /// It would not know where to call.
+    #[error(transparent)]
+    Url(#[from] InvalidUrl),
+    /// It would not know whom to believe.
+    #[error(transparent)]
+    Tls(#[from] FileError),
+}
 
 /// What is sent along with a call.
 type Body<'a, B> = Option<&'a B>;
 
 impl Client {
-    /// A client of the control at `url`, such as `http://127.0.0.1:8000`.
+    /// A client of the control at `url`, such as `http://127.0.0.1:8000`. By `https` it believes the
+    /// system's authorities.
     ///
     /// # Errors
-    /// [`InvalidUrl`]; TLS is for a proxy in front of it.
-    pub fn new(url: &str, token: Option<Token>) -> Result<Self, InvalidUrl> {
+    /// [`NoClient`].
+    pub fn new(url: &str, token: Option<Token>) -> Result<Self, NoClient> {
+        Self::trusting(url, token, Trust::default())
+    }
+
+    /// The same, where it is said who is believed by `https`.
+    ///
+    /// # Errors
+    /// [`NoClient`].
+    pub fn trusting(url: &str, token: Option<Token>, trust: Trust<'_>) -> Result<Self, NoClient> {
         let invalid = || InvalidUrl(url.to_owned());
         let parsed = reqwest::Url::parse(url).map_err(|_| invalid())?;
         if !parsed.username().is_empty() || parsed.password().is_some() {
             // Which is a secret, perhaps, and not to be repeated.
             let host = parsed.host_str().unwrap_or_default();
-            return Err(InvalidUrl(format!("{}://…@{host}", parsed.scheme())));
+            return Err(InvalidUrl(format!("{}://…@{host}", parsed.scheme())).into());
         }
-        if parsed.scheme() != "http" || parsed.query().is_some() || parsed.fragment().is_some() {
-            return Err(invalid());
+        let tls = match parsed.scheme() {
+            "http" => tls::nobody(),
+            "https" => trust.client()?,
+            _ => return Err(invalid().into()),
+        };
+        if parsed.query().is_some() || parsed.fragment().is_some() {
+            return Err(invalid().into());
         }
         let http = reqwest::Client::builder()
             .connect_timeout(PATIENCE)
@@ -126,6 +153,7 @@ impl Client {
             .tcp_keepalive_retries(3)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
+            .tls_backend_preconfigured(tls)
             .build()
             .map_err(|_| invalid())?;
         Ok(Self { base: url.trim_end_matches('/').to_owned(), token, http })

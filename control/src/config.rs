@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::{
     fleet::{Fleet, Warning},
     http::{Token, Tokens, vips},
+    jwt::{JwtConfig, Verifier},
     records::{Routing, Vip},
     source::{Cluster, read_token, token},
     toml_file::{self, FileError, duration},
@@ -122,6 +123,11 @@ pub struct Http {
     pub lb_token_file: Option<PathBuf>,
     /// What clients reach this API by, without a path; absent: `http://` and `listen`.
     pub public_url: Option<String>,
+    /// Signed tokens beside those above.
+    pub jwt: Option<JwtConfig>,
+    /// How they are known, from the key that `jwt` names. [`Config::read`] puts it here.
+    #[serde(skip)]
+    pub verifier: Option<Verifier>,
 }
 
 impl Http {
@@ -183,6 +189,8 @@ impl Default for Http {
             lb_token: None,
             lb_token_file: None,
             public_url: None,
+            jwt: None,
+            verifier: None,
         }
     }
 }
@@ -217,6 +225,10 @@ impl Config {
                 *token = Some(read_token(file)?);
             }
         }
+        if let Some(jwt) = &mut http.jwt {
+            jwt.key_file = folder.join(&jwt.key_file);
+            http.verifier = Some(jwt.verifier()?);
+        }
         if config.store.kind == StoreKind::Etcd {
             // Whatever is wrong with it is said now.
             config.store.etcd().store(file)?;
@@ -226,9 +238,10 @@ impl Config {
             let problem = "token, node_token and lb_token must differ, or nobody is told apart";
             return Err(wrong(("http", problem.to_owned())));
         }
-        if config.http.token.is_none() && !config.http.listen.ip().to_canonical().is_loopback() {
+        let is_open = http.token.is_none() && http.jwt.is_none();
+        if is_open && !config.http.listen.ip().to_canonical().is_loopback() {
             let problem = format!(
-                "listens on {}, which is not a loopback address, so it needs token or token_file",
+                "listens on {}, which is not a loopback address, so it needs token, token_file or jwt",
                 config.http.listen
             );
             return Err(wrong(("http", problem)));
@@ -262,6 +275,7 @@ impl Config {
                 !host.is_empty() && !host.contains(|c: char| "/?#@ ".contains(c) || c.is_control())
             })
         };
+        self.http.jwt.as_ref().map_or(Ok(()), JwtConfig::check)?;
         if !self.http.public_url.as_deref().is_none_or(is_base) {
             let problem = "must be like \"https://control.example.test\", without a path";
             return Err(("http.public_url", problem.to_owned()));
@@ -315,7 +329,7 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        if self.http.token.is_none() {
+        if self.http.token.is_none() && self.http.jwt.is_none() {
             warnings.push(Warning(
                 "http.token and token_file are missing, so nothing can be changed through the API"
                     .to_owned(),

@@ -3,7 +3,7 @@
 //! When the store is gone, the last fleet stays in use, and is said to be old. Nothing is taken back
 //! because a connection was lost: only what the store says counts.
 
-mod kept;
+pub(crate) mod kept;
 mod topics;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
@@ -168,30 +168,29 @@ impl<S: Store> Follower<S> {
         let whole = self.kept.whole();
         let left_out = self.kept.left_out();
         let before = self.followed.borrow().left_out.clone();
-        for problem in left_out.iter().filter(|problem| !before.contains(problem)) {
-            warn!("{problem}; what was there before stays in use");
+        if *left_out != *before {
+            for problem in left_out.iter().filter(|problem| !before.contains(problem)) {
+                warn!("{problem}; what was there before stays in use");
+            }
+            self.followed.send_modify(|followed| followed.left_out = left_out.into());
         }
+        let Some(whole) = whole else { return };
         let fold = self.kept.fold();
-        self.followed.send_modify(|followed| {
-            followed.left_out = left_out.into();
-            match whole {
-                Ok((fleet, warnings, spec)) => {
-                    followed.problem = None;
-                    followed.snapshot = Some(Snapshot {
-                        revision,
-                        fleet: Arc::new(fleet),
-                        warnings: warnings.into(),
-                        spec: Arc::new(spec),
-                        candidates: fold.candidates().into(),
-                        lbs: fold.lbs().into(),
-                    });
-                }
-                Err(problem) => {
-                    warn!(
-                        "the fleet in the store is not valid, so the one before stays: {problem}"
-                    );
-                    followed.problem = Some(problem);
-                }
+        self.followed.send_modify(|followed| match whole {
+            Ok((fleet, warnings, spec)) => {
+                followed.problem = None;
+                followed.snapshot = Some(Snapshot {
+                    revision,
+                    fleet: Arc::new(fleet),
+                    warnings: warnings.into(),
+                    spec: Arc::new(spec),
+                    candidates: fold.candidates().into(),
+                    lbs: fold.lbs().into(),
+                });
+            }
+            Err(problem) => {
+                warn!("the fleet in the store is not valid, so the one before stays: {problem}");
+                followed.problem = Some(problem);
             }
         });
     }

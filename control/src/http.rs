@@ -11,6 +11,7 @@
 //! | `health` | health and metrics |
 //! | `fleet` | the fleet as LBs and nodes follow it |
 //! | `lbs`, `vips` | LBs, and what clients are told |
+//! | `serve` | connections |
 //! | `auth` | who may do what |
 //! | `extract` | what calls carry |
 //! | `problem` | how they are refused |
@@ -33,12 +34,12 @@ mod nodes;
 mod openapi;
 mod problem;
 mod rooms;
+mod serve;
 mod sessions;
 pub(crate) mod vips;
 
 use std::{
     io,
-    net::SocketAddr,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -64,14 +65,17 @@ pub use auth::{InvalidToken, TOKEN_MIN, Token, Tokens};
 use crate::{
     follow::{self, Followed, Topics},
     join::Joins,
+    jwt::Verifier,
     registry::Registry,
     rooms::Rooms,
     store::AnyStore,
+    tls::{self, ServerTls},
     watchdog,
 };
 use extract::BodyMax;
 use health::Requests;
 use problem::Problem;
+use serve::Connections;
 
 /// Longest request body, in bytes.
 pub const BODY_MAX: usize = 64 * 1024;
@@ -88,7 +92,7 @@ pub struct Api {
     rooms: Arc<Rooms<Db>>,
     /// How long a node lives without a word.
     ttl: Duration,
-    tokens: Arc<RwLock<Tokens>>,
+    keys: Arc<RwLock<(Tokens, Option<Verifier>)>>,
     followed: watch::Receiver<Followed>,
     /// Taken by whoever serves first, and follows the store for all clones.
     feed: Arc<Mutex<Option<watch::Sender<Followed>>>>,
@@ -100,6 +104,7 @@ pub struct Api {
     http: reqwest::Client,
     leaving: Arc<AtomicBool>,
     requests: Arc<Requests>,
+    connections: Arc<Connections>,
     document: Arc<OnceLock<Bytes>>,
 }
 
@@ -114,7 +119,7 @@ impl Api {
             rooms: Arc::new(Rooms::new(store.clone())),
             store,
             ttl,
-            tokens: Arc::new(RwLock::new(tokens.into())),
+            keys: Arc::new(RwLock::new((tokens.into(), None))),
             followed,
             feed: Arc::new(Mutex::new(Some(feed))),
             joins: Arc::default(),
@@ -122,6 +127,7 @@ impl Api {
             http: to_nodes(),
             leaving: Arc::default(),
             requests: Arc::default(),
+            connections: Arc::default(),
             document: Arc::default(),
         }
     }
@@ -140,11 +146,16 @@ impl Api {
 
     /// From now on these tokens are the ones.
     pub fn set_tokens(&self, tokens: impl Into<Tokens>) {
-        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens.into();
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).0 = tokens.into();
     }
 
-    fn tokens(&self) -> Tokens {
-        self.tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// From now on signed tokens are known by this; `None`: none is.
+    pub fn set_verifier(&self, verifier: Option<Verifier>) {
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).1 = verifier;
+    }
+
+    fn keys(&self) -> (Tokens, Option<Verifier>) {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on `/readyz` says no, so that nothing new is sent here.
@@ -159,9 +170,18 @@ impl Api {
     /// Serves on `listener` until the task is dropped.
     ///
     /// # Errors
-    /// Those of accepting connections.
+    /// Those of the listener.
     pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
-        let here = format!("http://{}", listener.local_addr()?);
+        self.serve_by(listener, None).await
+    }
+
+    /// The same by TLS, where there is any.
+    ///
+    /// # Errors
+    /// Those of the listener.
+    pub async fn serve_by(self, listener: TcpListener, tls: Option<ServerTls>) -> io::Result<()> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let here = format!("{scheme}://{}", listener.local_addr()?);
         let _set_before = self.public_url.set(here);
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
         let store = self.store.clone();
@@ -171,8 +191,8 @@ impl Api {
                 tokio::join!(follow::follow(store, Topics::All, feed), watched);
             }
         };
-        let router = self.router().into_make_service_with_connect_info::<SocketAddr>();
-        let serve = axum::serve(listener, router).into_future();
+        let counts = self.connections.clone();
+        let serve = serve::serve(listener, self.router(), tls, counts);
         tokio::pin!(serve);
         tokio::select! {
             served = &mut serve => return served,
@@ -227,7 +247,7 @@ fn to_nodes() -> reqwest::Client {
         .connect_timeout(Duration::from_secs(2))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy();
-    builder.build().expect("a client without TLS has nothing to fail by")
+    builder.tls_backend_preconfigured(tls::nobody()).build().expect("nothing to fail by")
 }
 
 async fn unknown(request: Request) -> Problem {

@@ -1,14 +1,15 @@
-//! Join tokens: whoever holds one may publish and play in one room for a while.
+//! Join tokens: whoever holds one may publish or play in one room for a while.
 //!
-//! A token says what it is for and carries a MAC over it, so any control that knows the store's key
-//! can tell, and nothing is kept for each. The form is nobody's business but ours:
-//! `v1.<seconds since 1970, hex>.<HMAC-SHA256, base64url>`.
+//! A token says what it is for and is signed, so any control that knows the store's key can tell, and
+//! nothing is kept for each. It is a JWT like those of an operator's own making
+//! ([`jwt`](crate::jwt)), with HS256 and the store's key, which nothing else is signed with.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use data_encoding::BASE64URL_NOPAD;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde::Serialize;
+
+use crate::jwt::{Claims, Refused, Verifier};
 
 /// How long a token is good for.
 pub const LIFETIME: Duration = Duration::from_hours(1);
@@ -16,10 +17,47 @@ pub const LIFETIME: Duration = Duration::from_hours(1);
 /// Bytes of a key.
 pub const KEY_LEN: usize = 32;
 
+/// Who says so.
+const ISSUER: &str = "onevip";
+
 /// Makes and knows tokens.
 #[derive(Clone)]
 pub struct Joins {
-    key: [u8; KEY_LEN],
+    key: EncodingKey,
+    verifier: Verifier,
+}
+
+/// What a token lets do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pass<'a> {
+    /// In which room.
+    pub room: &'a str,
+    /// To publish.
+    pub publish: bool,
+    /// To play.
+    pub subscribe: bool,
+    /// For how long.
+    pub lifetime: Duration,
+}
+
+impl<'a> Pass<'a> {
+    /// To do all that can be done in a room, for [`LIFETIME`].
+    #[must_use]
+    pub const fn whole(room: &'a str) -> Self {
+        Self { room, publish: true, subscribe: true, lifetime: LIFETIME }
+    }
+}
+
+#[derive(Serialize)]
+struct Signed<'a> {
+    iss: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
+    scope: &'static str,
+    room: &'a str,
+    publish: bool,
+    subscribe: bool,
+    exp: u64,
 }
 
 impl std::fmt::Debug for Joins {
@@ -31,36 +69,31 @@ impl std::fmt::Debug for Joins {
 impl Joins {
     /// With the fleet's key.
     #[must_use]
-    pub const fn new(key: [u8; KEY_LEN]) -> Self {
-        Self { key }
+    pub fn new(key: [u8; KEY_LEN]) -> Self {
+        let verifier = Verifier::of_secret(&key, ISSUER, None);
+        Self { key: EncodingKey::from_secret(&key), verifier }
     }
 
-    /// A token for a room, good for [`LIFETIME`] from `now`.
+    /// A token that lets do what `pass` says from `now`.
     #[must_use]
-    pub fn issue(&self, room: &str, now: SystemTime) -> String {
-        let until = format!("{:x}", seconds(now + LIFETIME));
-        let tag = self.mac(room, &until).finalize().into_bytes();
-        format!("v1.{until}.{}", BASE64URL_NOPAD.encode(&tag))
+    pub fn issue(&self, pass: &Pass<'_>, now: SystemTime) -> String {
+        self.sign(pass, None, now)
     }
 
-    /// Whether a token is for a room, and still good.
-    #[must_use]
-    pub fn admits(&self, token: &[u8], room: &str, now: SystemTime) -> bool {
-        let Ok(token) = std::str::from_utf8(token) else { return false };
-        let Some((until, tag)) = token.strip_prefix("v1.").and_then(|rest| rest.split_once('.'))
-        else {
-            return false;
-        };
-        let Ok(tag) = BASE64URL_NOPAD.decode(tag.as_bytes()) else { return false };
-        self.mac(room, until).verify_slice(&tag).is_ok()
-            && u64::from_str_radix(until, 16).is_ok_and(|until| seconds(now) < until)
+    fn sign(&self, pass: &Pass<'_>, aud: Option<&str>, now: SystemTime) -> String {
+        let Pass { room, publish, subscribe, lifetime } = *pass;
+        let exp = seconds(now + lifetime);
+        let signed = Signed { iss: ISSUER, aud, scope: "join", room, publish, subscribe, exp };
+        // HMAC takes any key, and the claims are texts and numbers, which JSON has words for.
+        encode(&Header::new(Algorithm::HS256), &signed, &self.key).unwrap_or_default()
     }
 
-    fn mac(&self, room: &str, until: &str) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes any key");
-        // Neither has a line feed in it, so no two pairs are the same text.
-        mac.update(format!("join\n{until}\n{room}").as_bytes());
-        mac
+    /// What a token lets do, if it is one of these.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn read(&self, token: &[u8], now: SystemTime) -> Result<Claims, Refused> {
+        self.verifier.read(token, now)
     }
 }
 
@@ -82,21 +115,27 @@ fn seconds(time: SystemTime) -> u64 {
 mod tests {
     use super::*;
 
+    const NOW: SystemTime = UNIX_EPOCH;
+
     #[test]
-    fn a_token_admits_to_its_room_until_it_ends_and_to_nothing_else() {
+    fn a_token_says_its_room_until_it_ends_and_nothing_to_other_fleets() {
         let joins = Joins::new([7; KEY_LEN]);
-        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let token = joins.issue("lobby", now);
-        let admits = |token: &str, room: &str, now| joins.admits(token.as_bytes(), room, now);
-        assert!(admits(&token, "lobby", now + LIFETIME - Duration::from_secs(1)));
-        assert!(!admits(&token, "lobby", now + LIFETIME), "it has ended");
-        assert!(!admits(&token, "lobby2", now), "another room");
-        assert!(!Joins::new([8; KEY_LEN]).admits(token.as_bytes(), "lobby", now), "another fleet");
-        let longer = token.replacen("v1.", "v1.f", 1);
-        assert!(!admits(&longer, "lobby", now), "a time that was changed");
-        for wrong in ["", "v1", "v1.", "v1..", "v1.f4240.", "v1.zz.AAAA", "v2.f4240.AAAA", "\u{fc}"]
-        {
-            assert!(!admits(wrong, "lobby", now), "{wrong:?}");
+        let now = NOW + Duration::from_secs(1_000_000);
+        let token = joins.issue(&Pass { publish: false, ..Pass::whole("lobby") }, now);
+        let read = |token: &str, now| joins.read(token.as_bytes(), now);
+        let claims = read(&token, now + LIFETIME - Duration::from_secs(1)).expect("still good");
+        assert_eq!(claims.room.as_deref(), Some("lobby"));
+        assert_eq!((claims.publish, claims.subscribe), (false, true));
+        assert_eq!(read(&token, now + LIFETIME), Err(Refused::Ended));
+        let other = Joins::new([8; KEY_LEN]);
+        assert_eq!(other.read(token.as_bytes(), now), Err(Refused::Signature), "another fleet");
+        let parts: Vec<_> = token.split('.').collect();
+        let longer = joins.issue(&Pass::whole("lobby"), now + LIFETIME);
+        let theirs: Vec<_> = longer.split('.').collect();
+        let mixed = format!("{}.{}.{}", parts[0], theirs[1], parts[2]);
+        assert_eq!(read(&mixed, now), Err(Refused::Signature), "a time that was changed");
+        for wrong in ["", "v1", "a.b", "a.b.c", "..", "\u{fc}", &"x".repeat(100_000)] {
+            assert_eq!(read(wrong, now), Err(Refused::Malformed), "{wrong:.9}");
         }
     }
 }

@@ -144,6 +144,7 @@ fn default_pool() -> String {
 
 /// All that the fleet remembers of a node.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Member {
     /// Grows with every registration, so that a former self is told apart.
     pub epoch: u64,
@@ -185,6 +186,7 @@ pub struct Alive {
 
 /// Whose something is.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Owner {
     /// The node; absent: it had one, and may be given away when its quarantine is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -195,6 +197,7 @@ pub struct Owner {
 
 /// How IDs are written: `hash_key` and the `[[routing]]` of a fleet file.
 #[derive(Clone, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Routing {
     /// Hex, 16 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,6 +232,7 @@ pub struct Session {
 
 /// Where an LB sends from.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Balancer {
     /// Nodes take tunnel datagrams from these.
     pub addresses: Vec<IpAddr>,
@@ -236,6 +240,7 @@ pub struct Balancer {
 
 /// What an LB that holds its lease sees.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Lb {
     /// The process, where it said which.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -265,6 +270,7 @@ pub struct Vip {
 
 /// Keys that all nodes share.
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NodeSecrets {
     /// Makes stateless-reset tokens; 32 bytes in hex.
     pub reset: String,
@@ -280,6 +286,7 @@ impl fmt::Debug for NodeSecrets {
 
 /// How busy a node is, by its own report.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Stats {
     /// Reports so far in this registration: two are told apart by it.
     pub report: u64,
@@ -296,6 +303,7 @@ pub struct Stats {
 
 /// Which nodes a room is on.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Room {
     /// Where its state lives, and where participants go first.
     pub home: NodeId,

@@ -12,9 +12,10 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     fleet::{NodeId, State},
     fold::Fold,
+    follow::{Topics, kept::Kept},
     hex::{self, NotHex},
     records::{self, Alive, Description, Member, Owner},
-    store::{self, Condition, Entry, LeaseId, Outcome, Revision, Store, Txn, Write},
+    store::{Condition, Entry, LeaseId, Outcome, Revision, Store, Txn, Write},
 };
 
 pub use error::RegistryError;
@@ -70,25 +71,14 @@ pub struct Registered {
     pub server_id: Option<String>,
 }
 
-/// Members, leases, routing and sessions of one revision.
+/// What is known of the fleet in one revision. What cannot be is left out: it must not keep others away.
 pub(crate) async fn load<S: Store>(store: &S) -> Result<(Fold, Revision), RegistryError> {
-    let mut fold = Fold::default();
-    let mut at = None;
-    for prefix in [
-        records::ROUTING,
-        records::MEMBERS,
-        records::NODES,
-        records::SESSIONS,
-        records::BALANCERS,
-        records::VIPS,
-    ] {
-        let (entries, revision) = store::all(store, prefix, at).await?;
-        at = Some(revision);
-        for entry in &entries {
-            fold.put(entry)?;
-        }
-    }
-    Ok((fold, at.unwrap_or_default()))
+    let (entries, revision) = Topics::All.list(store).await?;
+    let mut kept = Kept::default();
+    kept.list(entries);
+    // Where there is no valid fleet at all, whoever comes is told why.
+    let _whole = kept.whole();
+    Ok((kept.into_fold(), revision))
 }
 
 impl<S: Store> Registry<S> {

@@ -15,45 +15,48 @@ use crate::{
 };
 
 /// A fleet as a fold knows it whole: checked, with what seems odd, and as a fleet file would say it.
-pub(super) type Whole = (Fleet, Vec<Warning>, Value);
+pub(crate) type Whole = (Fleet, Vec<Warning>, Value);
 
 /// The last fold that was valid, and what does not fit into it.
 ///
 /// What cannot be read, or would make the fleet invalid, is left out by itself: its key keeps the value
 /// that it had, and everybody else's changes are applied.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     good: Fold,
     /// Not applied yet.
     pending: Vec<Change>,
     /// What is at these keys is left out, and why. Tried again with every change: what was in its way
     /// may go.
     left_out: BTreeMap<String, (Change, String)>,
+    /// The fleet may be another than the last that was told.
+    is_another: bool,
 }
 
 impl Kept {
     /// Begins anew with all that there is; a key whose entry cannot be used keeps what is known of it.
-    pub(super) fn list(&mut self, entries: Vec<Entry>) {
+    pub(crate) fn list(&mut self, entries: Vec<Entry>) {
         let there: BTreeSet<_> = entries.iter().map(|entry| entry.key.clone()).collect();
         let gone = self.good.keys().into_iter().filter(|key| !there.contains(key));
         self.pending = gone.map(Change::Deleted).collect();
         self.pending.extend(entries.into_iter().map(Change::Put));
         self.left_out.clear();
+        self.is_another = true;
     }
 
     /// Takes changes in, which are applied by the next [`Kept::whole`]. True if the fleet may be another
     /// by them.
-    pub(super) fn change(&mut self, changes: Vec<Change>) -> bool {
+    pub(crate) fn change(&mut self, changes: Vec<Change>) -> bool {
         let before = self.pending.len();
         self.pending.extend(changes.into_iter().filter(|change| Fold::minds(change.key())));
         self.pending.len() > before
     }
 
-    /// The fleet with all that fits.
+    /// The fleet with all that fits. `None`: it is the same as before.
     ///
     /// # Errors
     /// One sentence, where there is none that is valid.
-    pub(super) fn whole(&mut self) -> Result<Whole, String> {
+    pub(crate) fn whole(&mut self) -> Option<Result<Whole, String>> {
         let changed = mem::take(&mut self.pending);
         let mut left_out = mem::take(&mut self.left_out);
         for change in &changed {
@@ -61,11 +64,15 @@ impl Kept {
         }
         let again = left_out.into_values().map(|(change, _)| change);
         let all: Vec<_> = again.chain(changed).collect();
-        self.apply(&all).map_or_else(|| self.good.whole(), Ok)
+        let whole = self.apply(&all);
+        if !mem::take(&mut self.is_another) {
+            return None;
+        }
+        Some(whole.map_or_else(|| self.good.whole(), Ok))
     }
 
     /// What is left out, and why.
-    pub(super) fn left_out(&self) -> Vec<Unreadable> {
+    pub(crate) fn left_out(&self) -> Vec<Unreadable> {
         let unreadable = |(key, (_, problem)): (&String, &(Change, String))| Unreadable {
             key: key.clone(),
             problem: problem.clone(),
@@ -74,19 +81,29 @@ impl Kept {
     }
 
     /// What is known.
-    pub(super) const fn fold(&self) -> &Fold {
+    pub(crate) const fn fold(&self) -> &Fold {
         &self.good
+    }
+
+    /// What is known.
+    pub(crate) fn into_fold(self) -> Fold {
+        self.good
     }
 
     /// Applies what of some changes can be; the whole fleet, if that was all of them.
     fn apply(&mut self, changes: &[Change]) -> Option<Whole> {
         let mut tried = self.good.clone();
-        let applied = changes.iter().try_for_each(|change| tried.apply(change).map(drop));
-        let whole = applied.map_err(|unreadable| unreadable.problem).and_then(|()| tried.whole());
-        let problem = match whole {
+        let mut is_another = self.is_another;
+        let applied = changes.iter().try_for_each(|change| {
+            is_another |= tried.apply(change)?;
+            Ok(())
+        });
+        let whole = applied.map_err(|unreadable: Unreadable| unreadable.problem);
+        let problem = match whole.and_then(|()| is_another.then(|| tried.whole()).transpose()) {
             Ok(whole) => {
+                self.is_another = is_another;
                 self.good = tried;
-                return Some(whole);
+                return whole;
             }
             Err(problem) => problem,
         };

@@ -20,7 +20,7 @@ pub enum Topics {
 
 impl Topics {
     /// All entries that say something about the fleet, of one revision.
-    pub(super) async fn list<S: Store>(
+    pub(crate) async fn list<S: Store>(
         self,
         store: &S,
     ) -> Result<(Vec<Entry>, Revision), StoreError> {

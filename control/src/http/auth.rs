@@ -1,16 +1,21 @@
-//! Who may do what: whoever knows the token for it.
+//! Who may do what: whoever knows the token for it, or has a signed one that says so.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    RequestExt,
+    extract::{MatchedPath, RawPathParams, Request, State},
     http::{HeaderMap, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use subtle::ConstantTimeEq;
 
-use super::{Api, problem::Problem};
+use super::{Api, problem::Problem, rooms::TENANT, serve::Peer};
+use crate::{
+    join,
+    jwt::{Claims, Refused, Verifier},
+};
 
 /// Fewest characters of a token: a short one can be guessed.
 pub const TOKEN_MIN: usize = 16;
@@ -72,6 +77,74 @@ pub(super) enum Scope {
     Operator,
     Node,
     Lb,
+    /// Of one room only; always by a signed token.
+    Join,
+}
+
+impl Scope {
+    /// What it is called in signed tokens.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "admin",
+            Self::Node => "node",
+            Self::Lb => "lb",
+            Self::Join => "join",
+        }
+    }
+}
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) scope: Scope,
+    /// What the token says, where it is a signed one.
+    pub(super) claims: Option<Arc<Claims>>,
+}
+
+impl Caller {
+    /// Whether this may speak for a node or an LB. A token of the configuration is for all of them, a
+    /// signed one for that which it names.
+    ///
+    /// # Errors
+    /// 403 for another's.
+    pub(super) fn is(&self, id: &str) -> Result<(), Problem> {
+        let (Scope::Node | Scope::Lb, Some(claims)) = (self.scope, &self.claims) else {
+            return Ok(());
+        };
+        match &claims.sub {
+            Some(sub) if sub == id => Ok(()),
+            Some(sub) => Err(forbidden(
+                "other_subject",
+                format_args!("this token is {sub}'s, and says nothing for {id}"),
+            )),
+            None => Err(forbidden(
+                "other_subject",
+                "this token has no sub, so it says nothing for anybody",
+            )),
+        }
+    }
+
+    /// Whether this may be in a room. Who may do everything may.
+    ///
+    /// # Errors
+    /// 403 for another room's.
+    fn may_enter(&self, room: &str) -> Result<(), Problem> {
+        let (Scope::Join, Some(claims)) = (self.scope, &self.claims) else { return Ok(()) };
+        if admits(claims, room) {
+            return Ok(());
+        }
+        Err(forbidden("other_room", format_args!("this is no token for room {room:?}")))
+    }
+}
+
+/// Whether what a token says is about a room.
+pub(super) fn admits(claims: &Claims, room: &str) -> bool {
+    let tenant = claims.tenant.as_deref().unwrap_or(TENANT);
+    claims.is_for("join") && claims.room.as_deref() == Some(room) && tenant == TENANT
+}
+
+pub(super) fn forbidden(code: &'static str, detail: impl fmt::Display) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, code, detail)
 }
 
 /// Lets a call on that may go on; what it is known for goes with it.
@@ -81,11 +154,35 @@ pub(super) async fn authorize(
     next: Next,
 ) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    if let Some(scopes) = needed(request.method(), route) {
-        match api.tokens().check(scopes, request.headers()) {
-            Ok(scope) => drop(request.extensions_mut().insert(scope)),
+    let scopes = needed(request.method(), route);
+    let own = ["/v1/nodes/{id}", "/v1/lbs/{id}"].contains(&route);
+    if let Some(scopes) = scopes {
+        let caller = match api.check(scopes, request.headers()) {
+            Ok(caller) => caller,
             Err(problem) => return problem.into_response(),
+        };
+        let certified = request.extensions().get::<Peer>().is_none_or(|peer| peer.certified);
+        if !certified && matches!(caller.scope, Scope::Node | Scope::Lb) {
+            let problem =
+                "nodes and LBs must show a certificate of the authority http.tls.client_ca";
+            return forbidden("no_certificate", problem).into_response();
         }
+        if caller.claims.is_some() && caller.scope != Scope::Operator {
+            let params = request.extract_parts::<RawPathParams>().await;
+            // One that cannot be read is refused by its handler.
+            for (name, value) in params.iter().flatten() {
+                let may = match name {
+                    "id" if own => caller.is(value),
+                    "room" => caller.may_enter(value),
+                    _ => Ok(()),
+                };
+                if let Err(problem) = may {
+                    return problem.into_response();
+                }
+            }
+        }
+        request.extensions_mut().insert(caller.scope);
+        request.extensions_mut().insert(caller);
     }
     next.run(request).await
 }
@@ -103,6 +200,7 @@ fn needed(method: &Method, route: &str) -> Option<&'static [Scope]> {
         // The handler knows who may be in the room, and a session's URL is its own key.
         ("POST", "/whip/{room}" | "/whep/{room}") => None,
         ("PATCH" | "DELETE", "/sessions/{node}/{id}") => None,
+        ("POST", "/v1/rooms/{room}/join") => Some(&[Scope::Operator, Scope::Join]),
         ("PUT", "/v1/lbs/{id}") => Some(&[Scope::Operator, Scope::Lb]),
         _ => Some(&[Scope::Operator]),
     }
@@ -134,19 +232,26 @@ impl Tokens {
         })
     }
 
-    /// Whether a call that needs one of `scopes` may go on, and with which.
-    ///
-    /// # Errors
-    /// 401 without the right token, 403 with one for something else, or where there is none to know.
-    pub(super) fn check(&self, scopes: &[Scope], headers: &HeaderMap) -> Result<Scope, Problem> {
-        let known = scopes.iter().any(|scope| match scope {
+    /// Whether anybody can be known for one of `scopes`.
+    fn know(&self, scopes: &[Scope]) -> bool {
+        scopes.iter().any(|scope| match scope {
             Scope::Operator => self.operator.is_some(),
             Scope::Node => self.node.is_some(),
             Scope::Lb => self.lb.is_some(),
-        });
-        if !known {
-            return Err(Problem::new(
-                StatusCode::FORBIDDEN,
+            Scope::Join => false,
+        })
+    }
+}
+
+impl Api {
+    /// Whether a call that needs one of `scopes` may go on, and whose it is.
+    ///
+    /// # Errors
+    /// 401 without the right token, 403 with one for something else, or where there is none to know.
+    fn check(&self, scopes: &[Scope], headers: &HeaderMap) -> Result<Caller, Problem> {
+        let (tokens, verifier) = self.keys();
+        if !tokens.know(scopes) && verifier.is_none() {
+            return Err(forbidden(
                 "no_token_configured",
                 "this call needs a token, and this control has none: its configuration has neither \
                  http.token nor http.token_file",
@@ -155,14 +260,24 @@ impl Tokens {
         let Some(said) = said(headers)? else {
             return Err(Problem::unauthorized(false, "this call needs a bearer token"));
         };
-        match self.scope(said) {
-            Some(scope) if scopes.contains(&scope) => Ok(scope),
-            Some(_) => Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "other_scope",
-                "this token is for other calls than this one",
-            )),
-            None => Err(Problem::unauthorized(true, "this is not the token")),
+        let other = || forbidden("other_scope", "this token is for other calls than this one");
+        match (tokens.scope(said), verifier) {
+            (Some(scope), _) if scopes.contains(&scope) => Ok(Caller { scope, claims: None }),
+            (Some(_), _) => Err(other()),
+            (None, Some(verifier)) => {
+                let claims = read(&verifier, said)?;
+                let scope = scopes.iter().copied().find(|scope| claims.is_for(scope.name()));
+                let scope = scope.ok_or_else(other)?;
+                Ok(Caller { scope, claims: Some(Arc::new(claims)) })
+            }
+            (None, None) => Err(Problem::unauthorized(true, "this is not the token")),
         }
     }
+}
+
+/// What a signed token says.
+pub(super) fn read(verifier: &Verifier, said: &[u8]) -> Result<Claims, Problem> {
+    verifier
+        .read(said, join::now())
+        .map_err(|refused: Refused| Problem::unauthorized(true, refused))
 }

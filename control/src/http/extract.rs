@@ -1,5 +1,7 @@
 //! What calls carry, each refused with the reason when it is not what it should be.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     body::Bytes,
@@ -7,6 +9,7 @@ use axum::{
     http::{StatusCode, header, request::Parts},
 };
 use serde::{Deserialize, de::DeserializeOwned};
+use tokio::time;
 use utoipa::IntoParams;
 
 use super::problem::Problem;
@@ -18,6 +21,9 @@ use crate::{
 
 /// Entries of a page whose length nobody said.
 const PAGE: usize = 100;
+
+/// How long a body may take.
+const BODY: Duration = Duration::from_secs(30);
 
 /// Longest label of a node or a wish, in characters: pool, region and the like.
 const LABEL_MAX: usize = 64;
@@ -192,7 +198,11 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<(bool, Byte
     let kind = said.split(';').next().unwrap_or_default().trim();
     let is_json = kind.eq_ignore_ascii_case("application/json");
     let most = request.extensions().get::<BodyMax>().map_or(super::BODY_MAX, |most| most.0);
-    match Bytes::from_request(request, state).await {
+    let Ok(read) = time::timeout(BODY, Bytes::from_request(request, state)).await else {
+        let problem = format_args!("the body has not come within {} s", BODY.as_secs());
+        return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", problem));
+    };
+    match read {
         Ok(bytes) => Ok((is_json, bytes)),
         Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -79,7 +79,7 @@ pub(super) async fn show(
     };
     let secrets = match scope {
         Scope::Operator | Scope::Node => secrets(&api).await?,
-        Scope::Lb => None,
+        Scope::Lb | Scope::Join => None,
     };
     Ok(Json(view(&snapshot, secrets)).into_response())
 }

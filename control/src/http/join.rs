@@ -1,9 +1,12 @@
 //! What a client needs to be in a room.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{
-    Json,
+    Extension, Json,
     body::{Bytes, to_bytes},
     extract::State,
     http::{HeaderMap, Method},
@@ -13,7 +16,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Api, Db, carry,
+    Api, Db,
+    auth::{self, Caller, Scope},
+    carry,
     extract::{OptionalBody, Room},
     media,
     openapi::Changes,
@@ -24,7 +29,8 @@ use super::{
 use crate::{
     fleet::NodeId,
     hex,
-    join::{self, Joins, KEY_LEN, LIFETIME},
+    join::{self, Joins, KEY_LEN, Pass},
+    jwt::Claims,
     records::{self, Unreadable},
     store::{Condition, Outcome, Store, Txn},
 };
@@ -67,9 +73,14 @@ pub(super) struct Joined {
 pub(super) async fn join(
     State(api): State<Api>,
     Room(room): Room,
+    Extension(caller): Extension<Caller>,
     OptionalBody(wanted): OptionalBody<Wanted>,
 ) -> Result<Json<Joined>, Problem> {
     let wanted = wanted.read()?;
+    let claims = caller.claims.filter(|_| caller.scope == Scope::Join);
+    if claims.is_some() && !wanted.pool.is_empty() {
+        return Err(auth::forbidden("other_scope", "a pool is not for who joins to choose"));
+    }
     let joins = api.joins().await?;
     let placed = api.rooms.place(TENANT, &room, &wanted).await?;
     let offer = |home: NodeId| {
@@ -102,17 +113,33 @@ pub(super) async fn join(
     };
     let candidates = vips::candidates(&api).await?;
     let base = api.public_url();
+    let now = join::now();
+    let pass = pass(&room, claims.as_deref(), now);
     Ok(Json(Joined {
         whip: format!("{base}/whip/{room}"),
         whep: format!("{base}/whep/{room}"),
         webtransport,
         candidates,
         ice_servers: Vec::new(),
-        token: joins.issue(&room, join::now()),
-        expires_in_s: LIFETIME.as_secs(),
+        token: joins.issue(&pass, now),
+        expires_in_s: pass.lifetime.as_secs(),
         room,
         node,
     }))
+}
+
+/// What the token of a join lets do: no more, and for no longer, than the one it was asked for with.
+fn pass<'a>(room: &'a str, claims: Option<&Claims>, now: SystemTime) -> Pass<'a> {
+    let whole = Pass::whole(room);
+    let Some(claims) = claims else { return whole };
+    let end = Duration::try_from_secs_f64(claims.exp).unwrap_or(Duration::MAX);
+    let left = end.saturating_sub(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+    Pass {
+        publish: claims.publish,
+        subscribe: claims.subscribe,
+        lifetime: left.min(whole.lifetime),
+        ..whole
+    }
 }
 
 impl Api {

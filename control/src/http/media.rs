@@ -23,7 +23,7 @@ use super::{
     problem::Problem,
     rooms::TENANT,
 };
-use crate::{fleet::NodeId, join, placement::Wanted, rooms::Placed};
+use crate::{fleet::NodeId, join, jwt::Refused, placement::Wanted, rooms::Placed};
 
 /// Longest description, in bytes: as long as nodes take.
 pub(super) const SDP_MAX: usize = 256 * 1024;
@@ -202,7 +202,7 @@ async fn enter(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    admit(api, room, headers).await?;
+    admit(api, kind, room, headers).await?;
     is_sdp(headers)?;
     let placed = api.rooms.place(TENANT, room, &Wanted::default()).await?;
     let path = format!("/{kind}/{room}");
@@ -238,16 +238,39 @@ pub(super) fn is_refused(answer: &Result<Response, Problem>) -> bool {
     answer.as_ref().is_ok_and(|answer| answer.status() == StatusCode::SERVICE_UNAVAILABLE)
 }
 
-/// Whether somebody may publish and play in a room.
-async fn admit(api: &Api, room: &str, headers: &HeaderMap) -> Result<(), Problem> {
+/// Whether somebody may publish, or play, in a room.
+async fn admit(api: &Api, kind: &str, room: &str, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(said) = auth::said(headers)? else {
         return Err(Problem::unauthorized(false, "this call needs the token of a join"));
     };
-    let joins = api.joins().await?.admits(said, room, join::now());
-    if joins || api.tokens().scope(said) == Some(Scope::Operator) {
+    let (tokens, verifier) = api.keys();
+    if tokens.scope(said) == Some(Scope::Operator) {
         return Ok(());
     }
-    Err(Problem::unauthorized(true, format_args!("this is no token for room {room:?}")))
+    let stranger =
+        || Problem::unauthorized(true, format_args!("this is no token for room {room:?}"));
+    let claims = match (api.joins().await?.read(said, join::now()), verifier) {
+        (Ok(claims), _) => claims,
+        // It may be of the operator's own making.
+        (Err(Refused::Ended), _) => return Err(Problem::unauthorized(true, Refused::Ended)),
+        (Err(_), Some(verifier)) => auth::read(&verifier, said)?,
+        (Err(_), None) => return Err(stranger()),
+    };
+    if claims.is_for("admin") {
+        return Ok(());
+    }
+    if !auth::admits(&claims, room) {
+        return Err(stranger());
+    }
+    match kind {
+        "whip" if !claims.publish => {
+            Err(auth::forbidden("other_scope", "this token lets play in the room, not publish"))
+        }
+        "whep" if !claims.subscribe => {
+            Err(auth::forbidden("other_scope", "this token lets publish in the room, not play"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_sdp(headers: &HeaderMap) -> Result<(), Problem> {

@@ -5,12 +5,13 @@ mod keep;
 use std::{net::SocketAddr, time::Duration};
 
 use ::sdp::SessionDescription;
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
+    auth::Caller,
     extract::{self, Asked, Body, Name},
     openapi::{Changes, Reads},
     problem::Problem,
@@ -138,8 +139,10 @@ impl From<Session> for SessionView {
 )]
 pub(super) async fn add(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Body(new): Body<NewSession>,
 ) -> Result<(StatusCode, Json<Known>), Problem> {
+    caller.is(new.node.as_str())?;
     let ttl = new.ttl_s.map_or(TTL, Duration::from_secs);
     if ttl.is_zero() || ttl > TTL {
         return Err(Problem::invalid(format_args!("ttl_s must be 1 to {}", TTL.as_secs())));
@@ -249,6 +252,7 @@ pub(super) async fn list(
 )]
 pub(super) async fn remove(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Name(ufrag): Name,
     Asked(Which { client_ufrag }): Asked<Which>,
 ) -> Result<StatusCode, Problem> {
@@ -261,6 +265,9 @@ pub(super) async fn remove(
     let Some(entry) = api.store.get(&key).await?.0 else {
         return Err(Problem::not_found(format_args!("there is no session {ufrag:?}")));
     };
+    if caller.claims.is_some() {
+        caller.is(records::read::<Session>(&entry)?.node.as_str())?;
+    }
     match entry.lease {
         // The session goes with it.
         Some(lease) => api.store.revoke(lease).await?,

@@ -166,16 +166,13 @@ async fn who_is_refused_is_told_in_the_words_of_control_and_never_the_token() {
 
 #[test]
 fn what_is_no_place_for_a_control_is_refused() {
-    for url in ["", "control", "https://control:8000", "http://", "http://c/?a", "http://c/#a"] {
+    for url in ["", "control", "ftp://control:8000", "http://", "http://c/?a", "http://c/#a"] {
         let refused = Client::new(url, None).expect_err("no place").to_string();
-        assert!(
-            refused.ends_with("is not where a control could be: http://HOST:PORT"),
-            "{refused}"
-        );
+        assert!(refused.ends_with("could be: http://HOST:PORT or https://HOST:PORT"), "{refused}");
     }
     let refused = Client::new("http://me:secret@control:8000", None).expect_err("no place");
     assert_eq!(
         refused.to_string(),
-        "\"http://…@control\" is not where a control could be: http://HOST:PORT"
+        "\"http://…@control\" is not where a control could be: http://HOST:PORT or https://HOST:PORT"
     );
 }

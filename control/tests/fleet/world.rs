@@ -79,8 +79,7 @@ impl World {
     pub(crate) async fn says(&self, name: &str, of: &Registered, state: State) {
         let there = self.store.get(&records::node(&id(name))).await.expect("there").0;
         let there: Alive = records::read(&there.expect("it holds its lease")).expect("readable");
-        assert_eq!(there.epoch, of.epoch);
-        let alive = Alive { state, ..there };
+        let alive = Alive { epoch: of.epoch, state, ..there };
         self.put(records::node(&id(name)), &alive, Some(of.lease)).await;
     }
 

@@ -6,6 +6,7 @@ mod fleet;
 mod fuzzed;
 mod heartbeat;
 mod join;
+mod jwt;
 mod lbs;
 mod media;
 mod nodes;
