@@ -10,10 +10,11 @@ use serde::Deserialize;
 
 use crate::{
     fleet::{Fleet, Warning},
-    http::{Token, Tokens, vips},
+    http::{CONNECTIONS_MAX, Token, Tokens, vips},
     jwt::{JwtConfig, Verifier},
     records::{Routing, Vip},
     source::{Cluster, read_token, token},
+    tls::{ServerTls, TlsConfig},
     toml_file::{self, FileError, duration},
 };
 
@@ -123,8 +124,12 @@ pub struct Http {
     pub lb_token_file: Option<PathBuf>,
     /// What clients reach this API by, without a path; absent: `http://` and `listen`.
     pub public_url: Option<String>,
+    /// Most connections at once.
+    pub connections: usize,
     /// Signed tokens beside those above.
     pub jwt: Option<JwtConfig>,
+    /// TLS, instead of plain HTTP.
+    pub tls: Option<TlsConfig>,
     /// How they are known, from the key that `jwt` names. [`Config::read`] puts it here.
     #[serde(skip)]
     pub verifier: Option<Verifier>,
@@ -189,7 +194,9 @@ impl Default for Http {
             lb_token: None,
             lb_token_file: None,
             public_url: None,
+            connections: CONNECTIONS_MAX,
             jwt: None,
+            tls: None,
             verifier: None,
         }
     }
@@ -228,6 +235,11 @@ impl Config {
         if let Some(jwt) = &mut http.jwt {
             jwt.key_file = folder.join(&jwt.key_file);
             http.verifier = Some(jwt.verifier()?);
+        }
+        if let Some(tls) = http.tls.take().map(|tls| tls.within(folder)) {
+            // Whatever is wrong with it is said now.
+            ServerTls::new(&tls)?;
+            http.tls = Some(tls);
         }
         if config.store.kind == StoreKind::Etcd {
             // Whatever is wrong with it is said now.
@@ -275,13 +287,16 @@ impl Config {
                 !host.is_empty() && !host.contains(|c: char| "/?#@ ".contains(c) || c.is_control())
             })
         };
+        if self.http.connections == 0 {
+            return Err(("http.connections", "must be at least 1".to_owned()));
+        }
         self.http.jwt.as_ref().map_or(Ok(()), JwtConfig::check)?;
         if !self.http.public_url.as_deref().is_none_or(is_base) {
             let problem = "must be like \"https://control.example.test\", without a path";
             return Err(("http.public_url", problem.to_owned()));
         }
         if !self.vip.addresses.is_empty() {
-            let mut vip = Vip { addresses: self.vip.addresses.clone() };
+            let mut vip = Vip { addresses: self.vip.addresses.clone(), ..Vip::default() };
             vips::check(&mut vip).map_err(|problem| ("vip", problem))?;
         }
         if !TTL.contains(&self.nodes.ttl) {
@@ -320,7 +335,7 @@ impl Config {
     /// The VIP that a store without one begins with.
     #[must_use]
     pub fn vip(&self) -> Option<Vip> {
-        let mut vip = Vip { addresses: self.vip.addresses.clone() };
+        let mut vip = Vip { addresses: self.vip.addresses.clone(), ..Vip::default() };
         // What cannot be was refused when it was read.
         vips::check(&mut vip).is_ok().then_some(vip)
     }

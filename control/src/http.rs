@@ -61,6 +61,7 @@ use utoipa_axum::{
 };
 
 pub use auth::{InvalidToken, TOKEN_MIN, Token, Tokens};
+pub use serve::CONNECTIONS_MAX;
 
 use crate::{
     follow::{self, Followed},
@@ -147,6 +148,11 @@ impl Api {
     /// From now on these tokens are the ones.
     pub fn set_tokens(&self, tokens: impl Into<Tokens>) {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).0 = tokens.into();
+    }
+
+    /// From now on there are at most so many connections; those that are there stay.
+    pub fn set_connections_max(&self, most: usize) {
+        self.connections.most.store(most, Ordering::Relaxed);
     }
 
     /// From now on signed tokens are known by this; `None`: none is.

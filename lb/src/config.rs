@@ -90,7 +90,7 @@ pub struct FleetSource {
     pub endpoints: Option<Vec<String>>,
     /// The fleet's name in the cluster's keys.
     pub cluster: Option<String>,
-    /// PEM file of the authority that etcd's certificates are from.
+    /// PEM file of the authority that etcd's, or control's, certificates are from.
     pub ca: Option<PathBuf>,
     /// PEM file of the client certificate.
     pub cert: Option<PathBuf>,
@@ -214,22 +214,28 @@ impl FleetSource {
     /// # Errors
     /// One sentence naming `file`, the configuration, and the key at fault.
     pub fn client(&self, file: &Path) -> Result<Option<Client>, FileError> {
+        let by_control = self.source == SourceKind::Control;
         let access = Access {
             url: self.url.as_deref(),
             token: self.token.as_ref(),
             token_file: self.token_file.as_deref(),
+            ca: self.ca.as_deref().filter(|_| by_control),
+            cert: self.cert.as_deref().filter(|_| by_control),
+            key: self.key.as_deref().filter(|_| by_control),
         };
         access.client(file)
     }
 
     /// The first key that only etcd has a use for.
     fn first_for_etcd(&self) -> Option<&'static str> {
+        // These three are for TLS to either.
+        let is_file = self.source == SourceKind::File;
         let there = [
             ("endpoints", self.endpoints.is_some()),
             ("cluster", self.cluster.is_some()),
-            ("ca", self.ca.is_some()),
-            ("cert", self.cert.is_some()),
-            ("key", self.key.is_some()),
+            ("ca", is_file && self.ca.is_some()),
+            ("cert", is_file && self.cert.is_some()),
+            ("key", is_file && self.key.is_some()),
             ("user", self.user.is_some()),
             ("password_file", self.password_file.is_some()),
         ];

@@ -67,6 +67,12 @@ pub struct Fleet {
     pub token: Option<Token>,
     /// The same, in a file of its own; relative to the configuration file.
     pub token_file: Option<PathBuf>,
+    /// PEM file of the authority that control's certificate is from; absent: the system's.
+    pub ca: Option<PathBuf>,
+    /// PEM file of the node's own certificate, where control asks for one.
+    pub cert: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key: Option<PathBuf>,
     /// The routing configuration that IDs are issued with; by default the lowest.
     pub config: Option<u8>,
 }
@@ -190,6 +196,9 @@ impl Fleet {
             url: self.url.as_deref(),
             token: self.token.as_ref(),
             token_file: self.token_file.as_deref(),
+            ca: self.ca.as_deref(),
+            cert: self.cert.as_deref(),
+            key: self.key.as_deref(),
         };
         access.client(file)
     }

@@ -15,6 +15,7 @@ mod refusals;
 mod rooms;
 mod scopes;
 mod sessions;
+mod tls;
 mod unattended;
 mod vips;
 mod world;
