@@ -13,6 +13,7 @@ use crate::{
     http::{CONNECTIONS_MAX, Token, Tokens, vips},
     jwt::{JwtConfig, Verifier},
     records::{Routing, Vip},
+    resolve::ResolveConfig,
     source::{Cluster, read_token, token},
     tls::{ServerTls, TlsConfig},
     toml_file::{self, FileError, duration},
@@ -43,9 +44,25 @@ pub struct Config {
     /// What clients are told.
     #[serde(default)]
     pub vip: VipConfig,
+    /// Which VIP clients are told to use.
+    #[serde(default)]
+    pub resolve: ResolveConfig,
+    /// What is not taken here.
+    #[serde(default)]
+    pub overflow: OverflowConfig,
     /// How it leaves.
     #[serde(default)]
     pub admin: Admin,
+}
+
+/// `[overflow]`
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct OverflowConfig {
+    /// Public URLs of other clusters, which take rooms that no node of this one takes.
+    pub clusters: Vec<String>,
+    /// About how many rooms this one takes; absent: as many as its nodes do.
+    pub rooms: Option<usize>,
 }
 
 /// `[store]`
@@ -179,6 +196,18 @@ pub struct Admin {
     pub drain: Duration,
 }
 
+/// Most clusters that rooms may go to.
+const CLUSTERS_MAX: usize = 64;
+
+/// Whether a text is a URL without a path.
+fn is_base(url: &str) -> bool {
+    url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|host| {
+        !host.is_empty()
+            && host.is_ascii()
+            && !host.contains(|c: char| "/?#@ ".contains(c) || c.is_control())
+    })
+}
+
 fn default_name() -> String {
     "control".to_owned()
 }
@@ -241,6 +270,7 @@ impl Config {
             ServerTls::new(&tls)?;
             http.tls = Some(tls);
         }
+        config.resolve = config.resolve.within(folder);
         if config.store.kind == StoreKind::Etcd {
             // Whatever is wrong with it is said now.
             config.store.etcd().store(file)?;
@@ -282,11 +312,6 @@ impl Config {
                 return Err(("http", problem));
             }
         }
-        let is_base = |url: &str| {
-            url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|host| {
-                !host.is_empty() && !host.contains(|c: char| "/?#@ ".contains(c) || c.is_control())
-            })
-        };
         if self.http.connections == 0 {
             return Err(("http.connections", "must be at least 1".to_owned()));
         }
@@ -294,6 +319,14 @@ impl Config {
         if !self.http.public_url.as_deref().is_none_or(is_base) {
             let problem = "must be like \"https://control.example.test\", without a path";
             return Err(("http.public_url", problem.to_owned()));
+        }
+        self.resolve.check()?;
+        if self.overflow.clusters.len() > CLUSTERS_MAX {
+            return Err(("overflow.clusters", format!("must be at most {CLUSTERS_MAX}")));
+        }
+        if !self.overflow.clusters.iter().all(|url| is_base(url)) {
+            let problem = "must be like [\"https://other.example.test\"], without paths";
+            return Err(("overflow.clusters", problem.to_owned()));
         }
         if !self.vip.addresses.is_empty() {
             let mut vip = Vip { addresses: self.vip.addresses.clone(), ..Vip::default() };

@@ -113,14 +113,20 @@ impl Seen {
         }
         let mut events = Vec::new();
         if self.ready {
-            let everybody: BTreeSet<_> = self.nodes.keys().chain(new.nodes.keys()).cloned().collect();
+            let everybody: BTreeSet<_> =
+                self.nodes.keys().chain(new.nodes.keys()).cloned().collect();
             for id in everybody {
                 let (was, is) = (self.nodes.get(&id), new.nodes.get(&id));
                 events.extend(node_event(&id, was.copied(), is.copied(), revision));
             }
             let keys: BTreeSet<_> = self.rooms.keys().chain(new.rooms.keys()).cloned().collect();
             for key in keys {
-                events.extend(room_event(&key, self.rooms.get(&key), new.rooms.get(&key), revision));
+                events.extend(room_event(
+                    &key,
+                    self.rooms.get(&key),
+                    new.rooms.get(&key),
+                    revision,
+                ));
             }
         }
         *self = new;
@@ -329,11 +335,7 @@ pub async fn observe<S: Store>(store: Arc<S>, sight: Sight, mut tell: impl FnMut
     }
 }
 
-async fn session<S: Store>(
-    store: &S,
-    sight: &Sight,
-    tell: &mut impl FnMut(Event),
-) -> StoreError {
+async fn session<S: Store>(store: &S, sight: &Sight, tell: &mut impl FnMut(Event)) -> StoreError {
     let begun = async {
         let (entries, revision) = store::all(store, "", None).await?;
         Ok((entries, revision, store.watch("", revision).await?))

@@ -84,6 +84,7 @@ impl ServiceError {
 /// One sentence naming the file and the key at fault.
 pub fn load(file: &Path) -> Result<(Config, Option<Routing>, Vec<Warning>), FileError> {
     let config = Config::read(file)?;
+    config.resolve.locator()?;
     let mut warnings = config.warnings();
     let seed = config.seed()?;
     let routing = seed.map(|(routing, odd)| {
@@ -127,6 +128,8 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
     let api = Api::new(store.clone(), config.nodes.ttl, config.http.tokens());
     api.set_verifier(config.http.verifier.clone());
     api.set_connections_max(config.http.connections);
+    api.set_overflow(&config.overflow.clusters, config.overflow.rooms);
+    api.set_locator(config.resolve.locator()?);
     let api = match &config.http.public_url {
         Some(url) => api.at(url),
         None => api,
@@ -289,6 +292,11 @@ impl Service {
         if !tls_stays {
             warn!("{}: http.tls has changed, which takes a restart", self.file.display());
         }
+        match new.resolve.locator() {
+            Ok(locator) => self.api.set_locator(locator),
+            Err(problem) => error!("{problem}; what says where clients are is kept"),
+        }
+        self.api.set_overflow(&new.overflow.clusters, new.overflow.rooms);
         let Http { listen, public_url, .. } = self.config.http.clone();
         self.config.http = Http { listen, public_url, ..new.http };
         self.api.set_tokens(self.config.http.tokens());

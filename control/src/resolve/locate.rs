@@ -93,12 +93,16 @@ impl ResolveConfig {
             return Err(("resolve.prefixes", format!("has at most {NETWORKS_MAX} networks")));
         }
         if self.trusted_proxies.len() > NETWORKS_MAX {
-            return Err(("resolve.trusted_proxies", format!("has at most {NETWORKS_MAX} networks")));
+            return Err((
+                "resolve.trusted_proxies",
+                format!("has at most {NETWORKS_MAX} networks"),
+            ));
         }
         for (network, region) in &self.prefixes {
             let length = region.chars().count();
             if !(1..=REGION_MAX).contains(&length) || region.contains(char::is_control) {
-                let problem = format!("the region of {network} must be 1 to {REGION_MAX} characters");
+                let problem =
+                    format!("the region of {network} must be 1 to {REGION_MAX} characters");
                 return Err(("resolve.prefixes", problem));
             }
         }
@@ -159,9 +163,8 @@ impl Locator {
     #[must_use]
     pub fn caller<'a>(&self, peer: IpAddr, said: impl Iterator<Item = &'a str>) -> IpAddr {
         let peer = peer.to_canonical();
-        let is_ours = |address: &IpAddr| {
-            self.known.proxies.iter().any(|network| network.contains(address))
-        };
+        let is_ours =
+            |address: &IpAddr| self.known.proxies.iter().any(|network| network.contains(address));
         if !is_ours(&peer) {
             return peer;
         }

@@ -119,7 +119,8 @@ fn of_those_as_near_the_least_loaded_comes_first_and_an_overloaded_region_last()
 #[test]
 fn weights_are_shares_and_none_is_never_told() {
     let weigh = |a: u32, b: u32| {
-        let vips = [vip("a", "eu", &json!({ "weight": a })), vip("b", "eu", &json!({ "weight": b }))];
+        let vips =
+            [vip("a", "eu", &json!({ "weight": a })), vip("b", "eu", &json!({ "weight": b }))];
         names(&seen(&vips), &of("eu"), None)
     };
     assert_eq!(weigh(100, 100), ["a", "b"]);
