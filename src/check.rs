@@ -93,6 +93,7 @@ fn sfu(file: &Path) -> Result<Report, Error> {
 
 fn control(file: &Path) -> Result<Report, Error> {
     let (config, routing, warnings) = control::service::load(file)?;
+    let scheme = if config.http.tls.is_some() { "https" } else { "http" };
     let mut lines = vec![
         format!(
             "control {} would keep the fleet in {}",
@@ -103,7 +104,7 @@ fn control(file: &Path) -> Result<Report, Error> {
                 .as_ref()
                 .map_or_else(|| "memory".to_owned(), |path| path.display().to_string()),
         ),
-        format!("API, health and metrics would be at http://{}", config.http.listen),
+        format!("API, health and metrics would be at {scheme}://{}", config.http.listen),
         format!("nodes would be taken for gone {:?} after their last call", config.nodes.ttl),
     ];
     if let (Some(_), Some(path)) = (routing, &config.fleet.path) {

@@ -86,6 +86,10 @@ pub(crate) struct At {
     /// The same, in a file
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "token")]
     pub(crate) token_file: Option<PathBuf>,
+
+    /// PEM file of the authority that its certificate is from; by default the system's
+    #[arg(long, global = true, value_name = "FILE", env = "ONEVIP_CA")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// What is asked of a control.

@@ -6,7 +6,12 @@ mod print;
 
 use std::{fs, io::Read, path::Path};
 
-use control::{client::Client, http::Token, source::read_token};
+use control::{
+    client::{Client, NoClient},
+    http::Token,
+    source::read_token,
+    tls::Trust,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -202,7 +207,11 @@ fn client(at: &At) -> Result<Client, Error> {
         (None, Some(file)) => Some(read_token(file)?),
         (None, None) => None,
     };
-    Client::new(&at.control, token).map_err(|problem| wrong(&format_args!("--control: {problem}")))
+    let trust = Trust { ca: at.ca.as_deref(), identity: None };
+    Client::trusting(&at.control, token, trust).map_err(|problem| match problem {
+        NoClient::Url(problem) => wrong(&format_args!("--control: {problem}")),
+        NoClient::Tls(problem) => wrong(&problem),
+    })
 }
 
 /// All entries of a list, page by page.

@@ -10,10 +10,12 @@ use serde::Deserialize;
 
 use crate::{
     fleet::{Fleet, Warning},
-    http::{Token, Tokens, vips},
+    http::{CONNECTIONS_MAX, Token, Tokens, vips},
     jwt::{JwtConfig, Verifier},
     records::{Routing, Vip},
+    resolve::ResolveConfig,
     source::{Cluster, read_token, token},
+    tls::{ServerTls, TlsConfig},
     toml_file::{self, FileError, duration},
 };
 
@@ -42,9 +44,25 @@ pub struct Config {
     /// What clients are told.
     #[serde(default)]
     pub vip: VipConfig,
+    /// Which VIP clients are told to use.
+    #[serde(default)]
+    pub resolve: ResolveConfig,
+    /// What is not taken here.
+    #[serde(default)]
+    pub overflow: OverflowConfig,
     /// How it leaves.
     #[serde(default)]
     pub admin: Admin,
+}
+
+/// `[overflow]`
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct OverflowConfig {
+    /// Public URLs of other clusters, which take rooms that no node of this one takes.
+    pub clusters: Vec<String>,
+    /// About how many rooms this one takes; absent: as many as its nodes do.
+    pub rooms: Option<usize>,
 }
 
 /// `[store]`
@@ -123,8 +141,12 @@ pub struct Http {
     pub lb_token_file: Option<PathBuf>,
     /// What clients reach this API by, without a path; absent: `http://` and `listen`.
     pub public_url: Option<String>,
+    /// Most connections at once.
+    pub connections: usize,
     /// Signed tokens beside those above.
     pub jwt: Option<JwtConfig>,
+    /// TLS, instead of plain HTTP.
+    pub tls: Option<TlsConfig>,
     /// How they are known, from the key that `jwt` names. [`Config::read`] puts it here.
     #[serde(skip)]
     pub verifier: Option<Verifier>,
@@ -174,6 +196,18 @@ pub struct Admin {
     pub drain: Duration,
 }
 
+/// Most clusters that rooms may go to.
+const CLUSTERS_MAX: usize = 64;
+
+/// Whether a text is a URL without a path.
+fn is_base(url: &str) -> bool {
+    url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|host| {
+        !host.is_empty()
+            && host.is_ascii()
+            && !host.contains(|c: char| "/?#@ ".contains(c) || c.is_control())
+    })
+}
+
 fn default_name() -> String {
     "control".to_owned()
 }
@@ -189,7 +223,9 @@ impl Default for Http {
             lb_token: None,
             lb_token_file: None,
             public_url: None,
+            connections: CONNECTIONS_MAX,
             jwt: None,
+            tls: None,
             verifier: None,
         }
     }
@@ -229,6 +265,12 @@ impl Config {
             jwt.key_file = folder.join(&jwt.key_file);
             http.verifier = Some(jwt.verifier()?);
         }
+        if let Some(tls) = http.tls.take().map(|tls| tls.within(folder)) {
+            // Whatever is wrong with it is said now.
+            ServerTls::new(&tls)?;
+            http.tls = Some(tls);
+        }
+        config.resolve = config.resolve.within(folder);
         if config.store.kind == StoreKind::Etcd {
             // Whatever is wrong with it is said now.
             config.store.etcd().store(file)?;
@@ -251,7 +293,7 @@ impl Config {
 
     fn check(&self) -> Result<(), (&'static str, String)> {
         let store = &self.store;
-        match (store.kind, &store.path, store.etcd().stray()) {
+        match (store.kind, &store.path, store.etcd().stray(false)) {
             (StoreKind::Embedded, _, Some(key)) => {
                 return Err((key, "goes with store.kind \"etcd\"".to_owned()));
             }
@@ -270,18 +312,24 @@ impl Config {
                 return Err(("http", problem));
             }
         }
-        let is_base = |url: &str| {
-            url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|host| {
-                !host.is_empty() && !host.contains(|c: char| "/?#@ ".contains(c) || c.is_control())
-            })
-        };
+        if self.http.connections == 0 {
+            return Err(("http.connections", "must be at least 1".to_owned()));
+        }
         self.http.jwt.as_ref().map_or(Ok(()), JwtConfig::check)?;
         if !self.http.public_url.as_deref().is_none_or(is_base) {
             let problem = "must be like \"https://control.example.test\", without a path";
             return Err(("http.public_url", problem.to_owned()));
         }
+        self.resolve.check()?;
+        if self.overflow.clusters.len() > CLUSTERS_MAX {
+            return Err(("overflow.clusters", format!("must be at most {CLUSTERS_MAX}")));
+        }
+        if !self.overflow.clusters.iter().all(|url| is_base(url)) {
+            let problem = "must be like [\"https://other.example.test\"], without paths";
+            return Err(("overflow.clusters", problem.to_owned()));
+        }
         if !self.vip.addresses.is_empty() {
-            let mut vip = Vip { addresses: self.vip.addresses.clone() };
+            let mut vip = Vip { addresses: self.vip.addresses.clone(), ..Vip::default() };
             vips::check(&mut vip).map_err(|problem| ("vip", problem))?;
         }
         if !TTL.contains(&self.nodes.ttl) {
@@ -320,7 +368,7 @@ impl Config {
     /// The VIP that a store without one begins with.
     #[must_use]
     pub fn vip(&self) -> Option<Vip> {
-        let mut vip = Vip { addresses: self.vip.addresses.clone() };
+        let mut vip = Vip { addresses: self.vip.addresses.clone(), ..Vip::default() };
         // What cannot be was refused when it was read.
         vips::check(&mut vip).is_ok().then_some(vip)
     }

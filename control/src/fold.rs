@@ -180,6 +180,12 @@ impl Fold {
         self.members.insert(id, member);
     }
 
+    /// What a node is to the fleet. `None`: there is no such node.
+    #[must_use]
+    pub fn standing_of(&self, id: &NodeId) -> Option<Standing> {
+        self.members.get(id).map(|member| self.standing(id, member))
+    }
+
     /// The pool of a node.
     #[must_use]
     pub fn pool(&self, id: &NodeId) -> Option<&str> {

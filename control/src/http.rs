@@ -6,6 +6,8 @@
 //! | `nodes` | nodes as operators see them |
 //! | `rooms` | rooms |
 //! | `join` | what clients need |
+//! | `overflow` | rooms that another cluster takes |
+//! | `resolve` | which VIP a client should use |
 //! | `media`, `carry` | clients' own calls, and their way to their nodes |
 //! | `sessions` | ICE sessions of other SFUs |
 //! | `health` | health and metrics |
@@ -32,7 +34,9 @@ pub(crate) mod lbs;
 mod media;
 mod nodes;
 mod openapi;
+mod overflow;
 mod problem;
+mod resolve;
 mod rooms;
 mod serve;
 mod sessions;
@@ -61,12 +65,15 @@ use utoipa_axum::{
 };
 
 pub use auth::{InvalidToken, TOKEN_MIN, Token, Tokens};
+pub use serve::CONNECTIONS_MAX;
 
 use crate::{
     follow::{self, Followed, Topics},
     join::Joins,
     jwt::Verifier,
+    observe::{self, Sight},
     registry::Registry,
+    resolve::Locator,
     rooms::Rooms,
     store::AnyStore,
     tls::{self, ServerTls},
@@ -74,6 +81,7 @@ use crate::{
 };
 use extract::BodyMax;
 use health::Requests;
+use overflow::Overflow;
 use problem::Problem;
 use serve::Connections;
 
@@ -103,6 +111,10 @@ pub struct Api {
     /// For calls to nodes.
     http: reqwest::Client,
     leaving: Arc<AtomicBool>,
+    /// What is seen of the fleet beyond what is handed out.
+    sight: Sight,
+    locator: Arc<RwLock<Locator>>,
+    overflow: Arc<RwLock<Arc<Overflow>>>,
     requests: Arc<Requests>,
     connections: Arc<Connections>,
     document: Arc<OnceLock<Bytes>>,
@@ -126,6 +138,9 @@ impl Api {
             public_url: Arc::default(),
             http: to_nodes(),
             leaving: Arc::default(),
+            sight: Sight::default(),
+            locator: Arc::default(),
+            overflow: Arc::default(),
             requests: Arc::default(),
             connections: Arc::default(),
             document: Arc::default(),
@@ -147,6 +162,37 @@ impl Api {
     /// From now on these tokens are the ones.
     pub fn set_tokens(&self, tokens: impl Into<Tokens>) {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).0 = tokens.into();
+    }
+
+    /// From now on there are at most so many connections; those that are there stay.
+    pub fn set_connections_max(&self, most: usize) {
+        self.connections.most.store(most, Ordering::Relaxed);
+    }
+
+    /// From now on this says where clients are.
+    pub fn set_locator(&self, locator: Locator) {
+        *self.locator.write().unwrap_or_else(PoisonError::into_inner) = locator;
+    }
+
+    fn locator(&self) -> Locator {
+        self.locator.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on rooms that no node takes go to one of these clusters, by its public URL; and so do
+    /// those beyond about so many rooms.
+    pub fn set_overflow(&self, clusters: &[String], rooms: Option<usize>) {
+        let overflow = Arc::new(Overflow::new(clusters, rooms));
+        *self.overflow.write().unwrap_or_else(PoisonError::into_inner) = overflow;
+    }
+
+    fn overflow(&self) -> Arc<Overflow> {
+        self.overflow.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is seen of the fleet, once this serves.
+    #[must_use]
+    pub fn sight(&self) -> Sight {
+        self.sight.clone()
     }
 
     /// From now on signed tokens are known by this; `None`: none is.
@@ -184,11 +230,12 @@ impl Api {
         let here = format!("{scheme}://{}", listener.local_addr()?);
         let _set_before = self.public_url.set(here);
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let store = self.store.clone();
+        let (store, sight) = (self.store.clone(), self.sight.clone());
         let in_background = async move {
             if let Some(feed) = feed {
                 let watched = watchdog::watch(store.clone(), watchdog::PATIENCE);
-                tokio::join!(follow::follow(store, Topics::All, feed), watched);
+                let seen = observe::observe(store.clone(), sight, |_event| {});
+                tokio::join!(follow::follow(store, Topics::All, feed), watched, seen);
             }
         };
         let counts = self.connections.clone();
@@ -217,6 +264,7 @@ impl Api {
             .routes(routes!(rooms::list))
             .routes(routes!(join::join))
             .merge(media::routes())
+            .merge(resolve::routes())
             .routes(routes!(rooms::show, rooms::place, rooms::end))
             .routes(routes!(health::healthz))
             .routes(routes!(health::readyz))

@@ -35,6 +35,7 @@ use utoipa::ToSchema;
 
 use crate::{
     fleet::{Forward, NodeId, State},
+    resolve::Location,
     store::{Entry, LeaseId, Span, Write},
 };
 
@@ -259,13 +260,25 @@ pub struct Lb {
     pub version: String,
 }
 
-/// Addresses that clients are told.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+/// Addresses that clients are told, and where they are.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Vip {
     /// Those of the LBs' listeners, as clients reach them.
     #[schema(value_type = Vec<String>, example = json!(["203.0.113.1:4433"]))]
     pub addresses: Vec<SocketAddr>,
+    /// Its region: clients and nodes that say the same are near. Empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f]{0,64}$", example = "eu")]
+    pub region: String,
+    /// Where on Earth it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// Its share of those who are as near to others: 1 to 1000, 100 if it is not said. 0: clients that
+    /// ask which to use are not told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 1000)]
+    pub weight: Option<u32>,
 }
 
 /// Keys that all nodes share.

@@ -25,6 +25,7 @@ use crate::{
         AnyStore, Condition, List, Outcome, Store, StoreError, Txn,
         embedded::{Embedded, OpenError},
     },
+    tls::ServerTls,
     toml_file::FileError,
 };
 
@@ -83,6 +84,7 @@ impl ServiceError {
 /// One sentence naming the file and the key at fault.
 pub fn load(file: &Path) -> Result<(Config, Option<Routing>, Vec<Warning>), FileError> {
     let config = Config::read(file)?;
+    config.resolve.locator()?;
     let mut warnings = config.warnings();
     let seed = config.seed()?;
     let routing = seed.map(|(routing, odd)| {
@@ -125,11 +127,15 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
     make_secrets(&store).await?;
     let api = Api::new(store.clone(), config.nodes.ttl, config.http.tokens());
     api.set_verifier(config.http.verifier.clone());
+    api.set_connections_max(config.http.connections);
+    api.set_overflow(&config.overflow.clusters, config.overflow.rooms);
+    api.set_locator(config.resolve.locator()?);
     let api = match &config.http.public_url {
         Some(url) => api.at(url),
         None => api,
     };
-    let served = Service { file: file.to_owned(), config, api }.serve(listener, signals).await;
+    let tls = config.http.tls.as_ref().map(ServerTls::new).transpose()?;
+    let served = Service { file: file.to_owned(), config, api, tls }.serve(listener, signals).await;
     // What was asked is done, and the file is let go of.
     store.close().await;
     served
@@ -224,6 +230,7 @@ struct Service {
     file: PathBuf,
     config: Config,
     api: Api,
+    tls: Option<ServerTls>,
 }
 
 impl Service {
@@ -238,7 +245,7 @@ impl Service {
             store = ?self.config.store.path,
             "serving"
         );
-        let mut serving = tokio::spawn(self.api.clone().serve(listener));
+        let mut serving = tokio::spawn(self.api.clone().serve_by(listener, self.tls.clone()));
         let mut end = None;
         loop {
             tokio::select! {
@@ -271,10 +278,30 @@ impl Service {
             warn!("{}: {key} has changed, which takes a restart", self.file.display());
         }
         self.config.admin.drain = new.admin.drain;
+        let tls_stays = match (&self.tls, &self.config.http.tls, &new.http.tls) {
+            (Some(tls), Some(old), Some(new))
+                if old.client_ca.is_some() == new.client_ca.is_some() =>
+            {
+                if let Err(problem) = tls.reload(new) {
+                    error!("{problem}; the certificate in use is kept");
+                }
+                true
+            }
+            (_, old, new) => old == new,
+        };
+        if !tls_stays {
+            warn!("{}: http.tls has changed, which takes a restart", self.file.display());
+        }
+        match new.resolve.locator() {
+            Ok(locator) => self.api.set_locator(locator),
+            Err(problem) => error!("{problem}; what says where clients are is kept"),
+        }
+        self.api.set_overflow(&new.overflow.clusters, new.overflow.rooms);
         let Http { listen, public_url, .. } = self.config.http.clone();
         self.config.http = Http { listen, public_url, ..new.http };
         self.api.set_tokens(self.config.http.tokens());
         self.api.set_verifier(self.config.http.verifier.clone());
+        self.api.set_connections_max(self.config.http.connections);
         info!("{}: applied", self.file.display());
     }
 }

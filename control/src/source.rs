@@ -10,12 +10,13 @@ use tokio::{
 };
 
 use crate::{
-    client::{Client, View},
+    client::{Client, NoClient, View},
     fleet::{Fleet, Warning},
     fleet_file::FleetFile,
     follow::Topics,
     http::Token,
     line::Line,
+    tls::Trust,
     toml_file::FileError,
 };
 
@@ -28,12 +29,18 @@ const POLL: Duration = Duration::from_millis(250);
 /// `token_file`.
 #[derive(Clone, Copy, Debug)]
 pub struct Access<'a> {
-    /// Where it is: `http://HOST:PORT`.
+    /// Where it is: `http://HOST:PORT` or `https://HOST:PORT`.
     pub url: Option<&'a str>,
     /// What it must be told.
     pub token: Option<&'a Token>,
     /// The same, in a file of its own; relative to the configuration file.
     pub token_file: Option<&'a Path>,
+    /// PEM file of the authority that its certificate is from; absent: the system's.
+    pub ca: Option<&'a Path>,
+    /// PEM file of our own certificate.
+    pub cert: Option<&'a Path>,
+    /// PEM file of its key.
+    pub key: Option<&'a Path>,
 }
 
 impl Access<'_> {
@@ -45,9 +52,16 @@ impl Access<'_> {
         let wrong = |key: &str, problem: &dyn std::fmt::Display| {
             FileError::at_key(file, format!("fleet.{key}"), problem)
         };
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let (ca, cert, key) = (self.ca, self.cert, self.key);
         let Some(url) = self.url else {
-            let stray =
-                [("token", self.token.is_some()), ("token_file", self.token_file.is_some())];
+            let stray = [
+                ("token", self.token.is_some()),
+                ("token_file", self.token_file.is_some()),
+                ("ca", ca.is_some()),
+                ("cert", cert.is_some()),
+                ("key", key.is_some()),
+            ];
             return match stray.into_iter().find(|(_, there)| *there) {
                 Some((key, _)) => Err(wrong(key, &"goes with url, which is missing")),
                 None => Ok(None),
@@ -58,13 +72,30 @@ impl Access<'_> {
                 return Err(wrong("token", &"and token_file are both there, one is enough"));
             }
             (Some(token), None) => Some(token.clone()),
-            (None, Some(path)) => {
-                let path = file.parent().unwrap_or(Path::new("")).join(path);
-                Some(read_token(&path)?)
-            }
+            (None, Some(path)) => Some(read_token(&folder.join(path))?),
             (None, None) => None,
         };
-        Client::new(url, token).map(Some).map_err(|problem| wrong("url", &problem))
+        let is_plain = !url.starts_with("https://");
+        if let Some((name, _)) =
+            [("ca", ca), ("cert", cert), ("key", key)].into_iter().find(|(_, path)| path.is_some())
+            && is_plain
+        {
+            return Err(wrong(name, &"goes with a url that begins with https://"));
+        }
+        let ca = ca.map(|path| folder.join(path));
+        let identity = match (cert, key) {
+            (Some(cert), Some(key)) => Some((folder.join(cert), folder.join(key))),
+            (None, None) => None,
+            (Some(_), None) => return Err(wrong("cert", &"goes with key, which is missing")),
+            (None, Some(_)) => return Err(wrong("key", &"goes with cert, which is missing")),
+        };
+        let identity = identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
+        let trust = Trust { ca: ca.as_deref(), identity };
+        match Client::trusting(url, token, trust) {
+            Ok(client) => Ok(Some(client)),
+            Err(NoClient::Url(problem)) => Err(wrong("url", &problem)),
+            Err(NoClient::Tls(problem)) => Err(problem),
+        }
     }
 }
 

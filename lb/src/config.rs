@@ -91,7 +91,7 @@ pub struct FleetSource {
     pub endpoints: Option<Vec<String>>,
     /// The fleet's name in the cluster's keys.
     pub cluster: Option<String>,
-    /// PEM file of the authority that etcd's certificates are from.
+    /// PEM file of the authority that etcd's, or control's, certificates are from.
     pub ca: Option<PathBuf>,
     /// PEM file of the client certificate.
     pub cert: Option<PathBuf>,
@@ -215,10 +215,14 @@ impl FleetSource {
     /// # Errors
     /// One sentence naming `file`, the configuration, and the key at fault.
     pub fn client(&self, file: &Path) -> Result<Option<Client>, FileError> {
+        let by_control = self.source == SourceKind::Control;
         let access = Access {
             url: self.url.as_deref(),
             token: self.token.as_ref(),
             token_file: self.token_file.as_deref(),
+            ca: self.ca.as_deref().filter(|_| by_control),
+            cert: self.cert.as_deref().filter(|_| by_control),
+            key: self.key.as_deref().filter(|_| by_control),
         };
         access.client(file)
     }
@@ -331,7 +335,8 @@ impl Config {
             }
             _ => {}
         }
-        match (self.fleet.source, self.fleet.etcd().stray()) {
+        let has_control = self.fleet.source == SourceKind::Control;
+        match (self.fleet.source, self.fleet.etcd().stray(has_control)) {
             (SourceKind::Etcd, _) => drop(self.fleet.etcd().store(file)?),
             (_, Some(key)) => {
                 let problem = "goes with source \"etcd\"".to_owned();

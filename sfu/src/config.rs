@@ -73,9 +73,9 @@ pub struct Fleet {
     pub endpoints: Option<Vec<String>>,
     /// The fleet's name in the cluster's keys.
     pub cluster: Option<String>,
-    /// PEM file of the authority that etcd's certificates are from.
+    /// PEM file of the authority that etcd's or control's certificates are from.
     pub ca: Option<PathBuf>,
-    /// PEM file of the client certificate.
+    /// PEM file of the node's own certificate, where it is asked for one.
     pub cert: Option<PathBuf>,
     /// PEM file of its key.
     pub key: Option<PathBuf>,
@@ -206,6 +206,9 @@ impl Fleet {
             url: self.url.as_deref(),
             token: self.token.as_ref(),
             token_file: self.token_file.as_deref(),
+            ca: self.ca.as_deref(),
+            cert: self.cert.as_deref(),
+            key: self.key.as_deref(),
         };
         access.client(file)
     }
@@ -287,7 +290,7 @@ impl Config {
 
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let fleet = &self.fleet;
-        if fleet.endpoints.is_none() && fleet.etcd().stray().is_some() {
+        if fleet.endpoints.is_none() && fleet.etcd().stray(fleet.url.is_some()).is_some() {
             return Err(("fleet", "has keys of an etcd cluster, and endpoints names none"));
         }
         match (&fleet.path, &fleet.url, &fleet.endpoints) {

@@ -140,6 +140,13 @@ pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
             family = family.sample(&labels, *count);
         }
     }
+    let counts = &api.connections;
+    let now = counts.open.load(Ordering::Relaxed);
+    out.gauge("onevip_control_connections", "Connections open.").sample(&[], now);
+    out.counter("onevip_control_connections_refused_total", "Connections beyond the most.")
+        .sample(&[], counts.refused.load(Ordering::Relaxed));
+    out.counter("onevip_control_handshakes_failed_total", "TLS that was none, or came too late.")
+        .sample(&[], counts.handshakes_failed.load(Ordering::Relaxed));
     out.counter("onevip_control_store_failures_total", "Requests refused because of the store.")
         .sample(&[], api.requests.store_failures.load(Ordering::Relaxed));
     (StatusCode::OK, [(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], out.render())

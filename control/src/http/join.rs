@@ -9,7 +9,8 @@ use axum::{
     Extension, Json,
     body::{Bytes, to_bytes},
     extract::State,
-    http::{HeaderMap, Method},
+    http::{HeaderMap, Method, Uri},
+    response::{IntoResponse, Response},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -22,8 +23,9 @@ use super::{
     extract::{OptionalBody, Room},
     media,
     openapi::Changes,
+    overflow::{self, Taken},
     problem::Problem,
-    rooms::{TENANT, Wanted},
+    rooms::Wanted,
     vips,
 };
 use crate::{
@@ -67,22 +69,31 @@ pub(super) struct Joined {
     post, path = "/v1/rooms/{room}/join", operation_id = "join", tag = "rooms",
     params(("room" = String, Path, pattern = "^[A-Za-z0-9._-]{1,128}$")),
     request_body(content = Option<Wanted>),
-    responses((status = OK, body = Joined), Changes),
+    responses(
+        (status = OK, body = Joined),
+        (status = TEMPORARY_REDIRECT, description = "Another cluster takes the room.",
+            headers(("Location" = String, description = "The same call there."))),
+        Changes,
+    ),
     security(("token" = [])),
 )]
 pub(super) async fn join(
     State(api): State<Api>,
     Room(room): Room,
     Extension(caller): Extension<Caller>,
+    uri: Uri,
     OptionalBody(wanted): OptionalBody<Wanted>,
-) -> Result<Json<Joined>, Problem> {
+) -> Result<Response, Problem> {
     let wanted = wanted.read()?;
     let claims = caller.claims.filter(|_| caller.scope == Scope::Join);
     if claims.is_some() && !wanted.pool.is_empty() {
         return Err(auth::forbidden("other_scope", "a pool is not for who joins to choose"));
     }
     let joins = api.joins().await?;
-    let placed = api.rooms.place(TENANT, &room, &wanted).await?;
+    let placed = match overflow::place(&api, &room, &wanted, &uri).await? {
+        Taken::Here(placed) => placed,
+        Taken::Elsewhere(response) => return Ok(response),
+    };
     let offer = |home: NodeId| {
         let path = format!("/rooms/{room}/webtransport");
         let api = api.clone();
@@ -125,7 +136,8 @@ pub(super) async fn join(
         expires_in_s: pass.lifetime.as_secs(),
         room,
         node,
-    }))
+    })
+    .into_response())
 }
 
 /// What the token of a join lets do: no more, and for no longer, than the one it was asked for with.

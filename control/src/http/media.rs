@@ -7,7 +7,7 @@ use axum::{
     Extension,
     body::Bytes,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::Response,
 };
@@ -20,6 +20,7 @@ use super::{
     carry::carry,
     extract::{BodyMax, Media, Raw, Room},
     openapi::Changes,
+    overflow::{self, Taken},
     problem::Problem,
     rooms::TENANT,
 };
@@ -70,6 +71,8 @@ fn cors() -> CorsLayer {
         (status = CREATED, body = String, content_type = "application/sdp", description = "The answer.",
             headers(("Location" = String, description = "The session."),
                 ("ETag" = String, description = "Its ICE session."))),
+        (status = TEMPORARY_REDIRECT, description = "Another cluster takes the room.",
+            headers(("Location" = String, description = "The same call there."))),
         Changes,
     ),
     security(("token" = [])),
@@ -77,10 +80,11 @@ fn cors() -> CorsLayer {
 async fn whip(
     State(api): State<Api>,
     Room(room): Room,
+    uri: Uri,
     headers: HeaderMap,
     Raw(body): Raw,
 ) -> Result<Response, Problem> {
-    enter(&api, "whip", &room, &headers, body).await
+    enter(&api, "whip", &room, &uri, &headers, body).await
 }
 
 /// Plays what is published in a room.
@@ -92,6 +96,8 @@ async fn whip(
         (status = CREATED, body = String, content_type = "application/sdp", description = "The answer.",
             headers(("Location" = String, description = "The session."),
                 ("ETag" = String, description = "Its ICE session."))),
+        (status = TEMPORARY_REDIRECT, description = "Another cluster takes the room.",
+            headers(("Location" = String, description = "The same call there."))),
         Changes,
     ),
     security(("token" = [])),
@@ -99,10 +105,11 @@ async fn whip(
 async fn whep(
     State(api): State<Api>,
     Room(room): Room,
+    uri: Uri,
     headers: HeaderMap,
     Raw(body): Raw,
 ) -> Result<Response, Problem> {
-    enter(&api, "whep", &room, &headers, body).await
+    enter(&api, "whep", &room, &uri, &headers, body).await
 }
 
 /// What may be sent to an endpoint.
@@ -199,12 +206,16 @@ async fn enter(
     api: &Api,
     kind: &str,
     room: &str,
+    uri: &Uri,
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     admit(api, kind, room, headers).await?;
     is_sdp(headers)?;
-    let placed = api.rooms.place(TENANT, room, &Wanted::default()).await?;
+    let placed = match overflow::place(api, room, &Wanted::default(), uri).await? {
+        Taken::Here(placed) => placed,
+        Taken::Elsewhere(response) => return Ok(response),
+    };
     let path = format!("/{kind}/{room}");
     let carried = |home: NodeId| {
         let (path, body) = (path.clone(), body.clone());

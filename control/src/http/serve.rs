@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -27,8 +27,8 @@ use tracing::{debug, warn};
 
 use crate::tls::ServerTls;
 
-/// Most connections at once; a newcomer beyond them is closed at once.
-const CONNECTIONS_MAX: usize = 4096;
+/// Most connections at once where nobody says how many; a newcomer beyond them is closed at once.
+pub const CONNECTIONS_MAX: usize = 8192;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -42,12 +42,24 @@ const HEADERS_MAX: usize = 32 * 1024;
 /// How long to wait when the system has no more sockets.
 const NO_SOCKETS: Duration = Duration::from_millis(100);
 
-/// What became of connections.
-#[derive(Debug, Default)]
+/// What became of connections, and how many there may be.
+#[derive(Debug)]
 pub(super) struct Connections {
+    pub(super) most: AtomicUsize,
     pub(super) open: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) handshakes_failed: AtomicU64,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            most: AtomicUsize::new(CONNECTIONS_MAX),
+            open: AtomicU64::default(),
+            refused: AtomicU64::default(),
+            handshakes_failed: AtomicU64::default(),
+        }
+    }
 }
 
 /// What is known of a caller by its connection.
@@ -82,7 +94,7 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        if tasks.len() >= CONNECTIONS_MAX {
+        if tasks.len() >= counts.most.load(Ordering::Relaxed) {
             counts.refused.fetch_add(1, Ordering::Relaxed);
             continue;
         }

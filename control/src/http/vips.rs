@@ -18,11 +18,15 @@ use super::{
 use crate::{
     fleet::{self, NodeId},
     records::{self, Vip},
+    resolve::Location,
     store::{self, Store, Txn, Write},
 };
 
 /// Most addresses of a VIP: clients check each of them.
 const ADDRESSES_MAX: usize = 16;
+
+/// Highest weight of a VIP.
+const WEIGHT_MAX: u32 = 1000;
 
 /// Most VIPs of a fleet, for the same reason.
 const VIPS_MAX: usize = 16;
@@ -104,6 +108,16 @@ pub(super) async fn put(
 pub(crate) fn check(vip: &mut Vip) -> Result<(), String> {
     if vip.addresses.is_empty() || vip.addresses.len() > ADDRESSES_MAX {
         return Err(format!("addresses must be 1 to {ADDRESSES_MAX}"));
+    }
+    if vip.region.chars().count() > 64 || vip.region.contains(char::is_control) {
+        let problem = "region must be at most 64 characters, none of them a control character";
+        return Err(problem.to_owned());
+    }
+    if !vip.location.is_none_or(Location::is_on_earth) {
+        return Err("location: lat must be -90 to 90, lon -180 to 180".to_owned());
+    }
+    if vip.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
+        return Err(format!("weight must be 0 to {WEIGHT_MAX}"));
     }
     for address in &mut vip.addresses {
         *address = fleet::usable(*address).map_err(|problem| format!("addresses: {problem}"))?;

@@ -73,15 +73,16 @@ impl Cluster<'_> {
         Etcd::new(&options).map_err(|problem| wrong("endpoints", &problem))
     }
 
-    /// A key that is there, where no cluster is meant.
+    /// A key that is there, where no cluster is meant. `tls`: those of keys and certificates are for
+    /// something else.
     #[must_use]
-    pub fn stray(&self) -> Option<&'static str> {
+    pub fn stray(&self, tls: bool) -> Option<&'static str> {
         let there = [
             ("endpoints", self.endpoints.is_some()),
             ("cluster", self.cluster.is_some()),
-            ("ca", self.ca.is_some()),
-            ("cert", self.cert.is_some()),
-            ("key", self.key.is_some()),
+            ("ca", !tls && self.ca.is_some()),
+            ("cert", !tls && self.cert.is_some()),
+            ("key", !tls && self.key.is_some()),
             ("user", self.user.is_some()),
             ("password_file", self.password_file.is_some()),
         ];

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::world::{LONG, World};
 
 /// What is routed, and so what must be described.
-const ROUTES: [(&str, &str); 33] = [
+const ROUTES: [(&str, &str); 34] = [
     ("get", "/v1/nodes"),
     ("get", "/v1/nodes/{id}"),
     ("put", "/v1/nodes/{id}"),
@@ -27,6 +27,7 @@ const ROUTES: [(&str, &str); 33] = [
     ("get", "/v1/vips/{name}"),
     ("put", "/v1/vips/{name}"),
     ("delete", "/v1/vips/{name}"),
+    ("get", "/resolve"),
     ("get", "/v1/sessions"),
     ("post", "/v1/sessions"),
     ("delete", "/v1/sessions/{ufrag}"),

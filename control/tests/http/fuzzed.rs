@@ -67,6 +67,7 @@ fn schemathesis_finds_no_answer_that_the_document_does_not_promise() {
         ("/v1/rooms/{room}", "DELETE"),
         ("/v1/rooms/{room}/join", "POST"),
         ("/v1/fleet", "GET"),
+        ("/resolve", "GET"),
         ("/whip/{room}", "POST"),
         ("/whep/{room}", "POST"),
     ] {

@@ -146,7 +146,9 @@ fn a_room_stays_with_a_draining_node_that_takes_its_clients() {
 #[test]
 fn who_cannot_join_is_told_why() {
     let world = World::new(LONG);
-    world.post("/v1/rooms/lobby/join").is_refused(409, "no_node");
+    let nobody = world.post("/v1/rooms/lobby/join");
+    nobody.is_refused(503, "no_node");
+    assert_eq!(nobody.header("retry-after"), "5");
     world.node(1);
     let detail = world.post("/v1/rooms/lobby/join").is_refused(409, "no_signalling");
     assert_eq!(detail, "node sfu-1 has not said where its signalling is");

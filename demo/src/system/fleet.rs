@@ -144,7 +144,7 @@ impl Control {
     /// Says what clients are told.
     pub(super) async fn tell_vip(&self, vip: SocketAddr) -> Result<(), SystemError> {
         let key = format!("{}default", records::VIPS);
-        let then = vec![records::put(key, &Vip { addresses: vec![vip] }, None)];
+        let then = vec![records::put(key, &Vip { addresses: vec![vip], ..Vip::default() }, None)];
         self.store.commit(Txn { when: Vec::new(), then }).await.map(drop).map_err(failed)
     }
 

@@ -1,0 +1,368 @@
+//! What a control sees of its fleet beyond what LBs and nodes decide by: who came and went, where rooms
+//! are, and how busy each region is. Followed from the store's changes, so it is the same on every
+//! control, whichever made them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use serde::Serialize;
+use tokio::time;
+use tracing::info;
+
+use crate::{
+    fleet::{NodeId, State},
+    fold::Fold,
+    records::{self, Room, Stats, Unreadable, Vip},
+    store::{self, Change, Changes, Entry, Revision, Store, StoreError},
+};
+
+/// How long to wait before the store is asked again after a failure.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How often loads are added up, while they change.
+const ADD_UP: Duration = Duration::from_millis(250);
+
+/// What happened.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A node takes new sessions.
+    NodeUp,
+    /// A node takes no new sessions, and keeps what it has.
+    NodeDraining,
+    /// A node has lost its lease, was declared down or removed.
+    NodeDown,
+    /// A room has a home.
+    RoomPlaced,
+    /// A room has another home than before.
+    RoomMoved,
+    /// A room has none any more.
+    RoomEnded,
+}
+
+/// Something that happened. Every control makes the same of the same change.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Event {
+    /// Its name: the same wherever and however often it is told.
+    pub id: String,
+    /// What.
+    pub event: Kind,
+    /// The store's revision in which it did.
+    pub revision: u64,
+    /// The node: the room's home, or its former one where it ended.
+    pub node: NodeId,
+    /// The room, for what is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<String>,
+    /// Whose room it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// Where the room was before it moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<NodeId>,
+    /// How often the room's home has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+}
+
+/// How much of a region is in use.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Load {
+    /// Sessions of its nodes.
+    pub sessions: u64,
+    /// Sessions that they take at most.
+    pub sessions_max: u64,
+}
+
+impl Load {
+    /// In percent; where nobody says how much there may be, nothing is known to be in use.
+    #[must_use]
+    pub fn percent(self) -> u32 {
+        let percent = (self.sessions * 100).checked_div(self.sessions_max).unwrap_or(0);
+        u32::try_from(percent).unwrap_or(u32::MAX)
+    }
+}
+
+/// What is seen. No I/O.
+#[derive(Debug, Default)]
+pub struct Seen {
+    fold: Fold,
+    stats: BTreeMap<NodeId, Stats>,
+    rooms: BTreeMap<String, Room>,
+    vips: BTreeMap<String, Vip>,
+    nodes: BTreeMap<NodeId, Kind>,
+    loads: BTreeMap<String, Load>,
+    /// There is something to tell of.
+    pub(crate) ready: bool,
+}
+
+impl Seen {
+    /// Takes everything in anew, as it is in `revision`, and says what is different from before. The
+    /// first time nothing is: how it came to be is not known.
+    pub fn begin(&mut self, entries: &[Entry], revision: Revision) -> Vec<Event> {
+        let mut new = Self { ready: true, ..Self::default() };
+        for entry in entries {
+            new.put(entry);
+        }
+        let ids: BTreeSet<NodeId> = new.fold.members().map(|(id, ..)| id.clone()).collect();
+        for id in &ids {
+            new.nodes.insert(id.clone(), new.kind(id));
+        }
+        let mut events = Vec::new();
+        if self.ready {
+            let everybody: BTreeSet<_> =
+                self.nodes.keys().chain(new.nodes.keys()).cloned().collect();
+            for id in everybody {
+                let (was, is) = (self.nodes.get(&id), new.nodes.get(&id));
+                events.extend(node_event(&id, was.copied(), is.copied(), revision));
+            }
+            let keys: BTreeSet<_> = self.rooms.keys().chain(new.rooms.keys()).cloned().collect();
+            for key in keys {
+                events.extend(room_event(
+                    &key,
+                    self.rooms.get(&key),
+                    new.rooms.get(&key),
+                    revision,
+                ));
+            }
+        }
+        *self = new;
+        self.add_up();
+        events
+    }
+
+    /// Takes the changes of a revision in, and says what happened.
+    pub fn apply(&mut self, changes: &Changes) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut nodes = BTreeSet::new();
+        for change in &changes.changes {
+            let key = match change {
+                Change::Put(entry) => &entry.key,
+                Change::Deleted(key) => key,
+            };
+            for prefix in [records::MEMBERS, records::NODES] {
+                let id = key.strip_prefix(prefix).map(str::to_owned);
+                nodes.extend(id.and_then(|id| NodeId::try_from(id).ok()));
+            }
+            let room = key.starts_with(records::ROOMS).then(|| self.rooms.get(key).cloned());
+            match change {
+                Change::Put(entry) => self.put(entry),
+                Change::Deleted(key) => self.delete(change, key),
+            }
+            if let Some(was) = room {
+                let is = self.rooms.get(key);
+                events.extend(room_event(key, was.as_ref(), is, changes.revision));
+            }
+        }
+        // What a revision says of a node is several keys, and one fact.
+        for id in nodes {
+            let was = self.nodes.get(&id).copied();
+            let is = self.fold.member(&id).is_some().then(|| self.kind(&id));
+            match is {
+                Some(is) => drop(self.nodes.insert(id.clone(), is)),
+                None => drop(self.nodes.remove(&id)),
+            }
+            events.extend(node_event(&id, was, is, changes.revision));
+        }
+        events
+    }
+
+    /// What cannot be read is as if it had not changed; others say so.
+    fn put(&mut self, entry: &Entry) {
+        let _unreadable = self.try_put(entry);
+    }
+
+    fn try_put(&mut self, entry: &Entry) -> Result<(), Unreadable> {
+        let key = &entry.key;
+        if let Some(id) = key.strip_prefix(records::STATS) {
+            if let Ok(id) = NodeId::try_from(id.to_owned()) {
+                self.stats.insert(id, records::read(entry)?);
+            }
+        } else if key.starts_with(records::ROOMS) {
+            self.rooms.insert(key.clone(), records::read(entry)?);
+        } else if let Some(name) = key.strip_prefix(records::VIPS) {
+            self.vips.insert(name.to_owned(), records::read(entry)?);
+        } else if key.starts_with(records::MEMBERS) || key.starts_with(records::NODES) {
+            self.fold.put(entry)?;
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, change: &Change, key: &str) {
+        if let Some(id) = key.strip_prefix(records::STATS) {
+            if let Ok(id) = NodeId::try_from(id.to_owned()) {
+                self.stats.remove(&id);
+            }
+        } else if key.starts_with(records::ROOMS) {
+            self.rooms.remove(key);
+        } else if let Some(name) = key.strip_prefix(records::VIPS) {
+            self.vips.remove(name);
+        } else {
+            let _is_another = self.fold.apply(change);
+        }
+    }
+
+    fn kind(&self, id: &NodeId) -> Kind {
+        match self.fold.standing_of(id) {
+            Some(standing) if standing.alive && standing.state == State::Serving => Kind::NodeUp,
+            Some(standing) if standing.alive && standing.state == State::Draining => {
+                Kind::NodeDraining
+            }
+            _ => Kind::NodeDown,
+        }
+    }
+
+    fn add_up(&mut self) {
+        let mut loads: BTreeMap<String, Load> = BTreeMap::new();
+        for (id, stats) in &self.stats {
+            let Some(member) = self.fold.member(id) else { continue };
+            let region = Some(member.node.region.as_str()).filter(|region| !region.is_empty());
+            for region in region.into_iter().chain([""]) {
+                let load = loads.entry(region.to_owned()).or_default();
+                load.sessions += u64::from(stats.sessions);
+                load.sessions_max += u64::from(stats.sessions_max);
+            }
+        }
+        self.loads = loads;
+    }
+
+    /// The VIPs, by name.
+    #[must_use]
+    pub const fn vips(&self) -> &BTreeMap<String, Vip> {
+        &self.vips
+    }
+
+    /// How much of a region is in use; empty: of the fleet.
+    #[must_use]
+    pub fn load(&self, region: &str) -> Load {
+        self.loads.get(region).copied().unwrap_or_default()
+    }
+
+    /// How many rooms there are.
+    #[must_use]
+    pub fn rooms(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// The region of a room's home, if it is placed and its home has said one.
+    #[must_use]
+    pub fn region_of(&self, tenant: &str, room: &str) -> Option<&str> {
+        let home = &self.rooms.get(&records::room(tenant, room))?.home;
+        let region = self.fold.member(home)?.node.region.as_str();
+        Some(region).filter(|region| !region.is_empty())
+    }
+}
+
+fn node_event(
+    id: &NodeId,
+    was: Option<Kind>,
+    is: Option<Kind>,
+    revision: Revision,
+) -> Option<Event> {
+    // One that is not there is as down as can be.
+    let down = Kind::NodeDown;
+    let (was, event) = (was.unwrap_or(down), is.unwrap_or(down));
+    (was != event).then(|| Event {
+        id: format!("{revision}.node.{id}"),
+        event,
+        revision: revision.0,
+        node: id.clone(),
+        room: None,
+        tenant: None,
+        from: None,
+        epoch: None,
+    })
+}
+
+fn room_event(
+    key: &str,
+    was: Option<&Room>,
+    is: Option<&Room>,
+    revision: Revision,
+) -> Option<Event> {
+    let (tenant, name) = key.strip_prefix(records::ROOMS)?.split_once('/')?;
+    let (event, room, from) = match (was, is) {
+        (None, Some(is)) => (Kind::RoomPlaced, is, None),
+        (Some(was), None) => (Kind::RoomEnded, was, None),
+        (Some(was), Some(is)) if was.home != is.home => {
+            (Kind::RoomMoved, is, Some(was.home.clone()))
+        }
+        _ => return None,
+    };
+    Some(Event {
+        id: format!("{revision}.room.{tenant}.{name}"),
+        event,
+        revision: revision.0,
+        node: room.home.clone(),
+        room: Some(name.to_owned()),
+        tenant: Some(tenant.to_owned()),
+        from,
+        epoch: Some(room.epoch),
+    })
+}
+
+/// What is seen now, for those who ask. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Sight(Arc<RwLock<Seen>>);
+
+impl Sight {
+    /// Asks what is seen.
+    pub fn look<T>(&self, ask: impl FnOnce(&Seen) -> T) -> T {
+        ask(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Seen) -> T) -> T {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Follows a store for ever, and tells what happens. What is seen stays while the store is away.
+pub async fn observe<S: Store>(store: Arc<S>, sight: Sight, mut tell: impl FnMut(Event)) {
+    let mut said = false;
+    loop {
+        let problem = match session(&*store, &sight, &mut tell).await {
+            StoreError::Compacted { .. } => continue,
+            problem => problem,
+        };
+        if !said {
+            info!("what happens is not seen now: {problem}");
+        }
+        said = true;
+        time::sleep(RETRY).await;
+    }
+}
+
+async fn session<S: Store>(store: &S, sight: &Sight, tell: &mut impl FnMut(Event)) -> StoreError {
+    let begun = async {
+        let (entries, revision) = store::all(store, "", None).await?;
+        Ok((entries, revision, store.watch("", revision).await?))
+    };
+    let (entries, revision, mut watch) = match begun.await {
+        Ok(begun) => begun,
+        Err(problem) => return problem,
+    };
+    sight.change(|seen| seen.begin(&entries, revision)).into_iter().for_each(&mut *tell);
+    drop(entries);
+    let mut interval = time::interval(ADD_UP);
+    interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut changed = false;
+    loop {
+        tokio::select! {
+            next = watch.next() => match next {
+                Some(Ok(changes)) => {
+                    changed = true;
+                    sight.change(|seen| seen.apply(&changes)).into_iter().for_each(&mut *tell);
+                }
+                Some(Err(problem)) => return problem,
+                None => return StoreError::Unavailable("the watch ended".to_owned()),
+            },
+            _ = interval.tick(), if changed => {
+                changed = false;
+                sight.change(Seen::add_up);
+            }
+        }
+    }
+}
