@@ -12,12 +12,17 @@ use crate::{
     fleet::{Fleet, Warning},
     http::{Token, Tokens, vips},
     records::{Routing, Vip},
+    rotation,
     source::{Cluster, read_token, token},
     toml_file::{self, FileError, duration},
 };
 
 /// Shortest and longest time that a node may live without a word.
 const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
+
+/// Shortest and longest time that nobody must have used a configuration before it goes.
+const QUIET: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_hours(7 * 24);
 
 /// One control's configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -38,6 +43,9 @@ pub struct Config {
     /// What a new store begins with.
     #[serde(default)]
     pub fleet: Seed,
+    /// How keys are rotated.
+    #[serde(default)]
+    pub routing: Rotation,
     /// What clients are told.
     #[serde(default)]
     pub vip: VipConfig,
@@ -159,6 +167,21 @@ pub struct Seed {
     pub path: Option<PathBuf>,
 }
 
+/// `[routing]`
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rotation {
+    /// How long nobody must have used a configuration that retires before it goes.
+    #[serde(deserialize_with = "duration")]
+    pub quiet: Duration,
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self { quiet: rotation::QUIET }
+    }
+}
+
 /// `[admin]`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -272,6 +295,9 @@ impl Config {
         }
         if !TTL.contains(&self.nodes.ttl) {
             return Err(("nodes.ttl", "must be between 1 s and 1 h".to_owned()));
+        }
+        if !QUIET.contains(&self.routing.quiet) {
+            return Err(("routing.quiet", "must be between 1 s and 7 days".to_owned()));
         }
         Ok(())
     }

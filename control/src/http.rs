@@ -11,6 +11,7 @@
 //! | `health` | health and metrics |
 //! | `fleet` | the fleet as LBs and nodes follow it |
 //! | `lbs`, `vips` | LBs, and what clients are told |
+//! | `routing` | how IDs are written, and the rotation of their keys |
 //! | `auth` | who may do what |
 //! | `extract` | what calls carry |
 //! | `problem` | how they are refused |
@@ -33,6 +34,7 @@ mod nodes;
 mod openapi;
 mod problem;
 mod rooms;
+mod routing;
 mod sessions;
 pub(crate) mod vips;
 
@@ -66,6 +68,7 @@ use crate::{
     join::Joins,
     registry::Registry,
     rooms::Rooms,
+    rotation,
     store::AnyStore,
     watchdog,
 };
@@ -88,6 +91,8 @@ pub struct Api {
     rooms: Arc<Rooms<Db>>,
     /// How long a node lives without a word.
     ttl: Duration,
+    /// How long nobody must have used a routing configuration before it goes.
+    quiet: Duration,
     tokens: Arc<RwLock<Tokens>>,
     followed: watch::Receiver<Followed>,
     /// Taken by whoever serves first, and follows the store for all clones.
@@ -114,6 +119,7 @@ impl Api {
             rooms: Arc::new(Rooms::new(store.clone())),
             store,
             ttl,
+            quiet: rotation::QUIET,
             tokens: Arc::new(RwLock::new(tokens.into())),
             followed,
             feed: Arc::new(Mutex::new(Some(feed))),
@@ -132,6 +138,13 @@ impl Api {
     pub fn at(self, public_url: &str) -> Self {
         let _set_before = self.public_url.set(public_url.trim_end_matches('/').to_owned());
         self
+    }
+
+    /// How long nobody must have used a routing configuration that retires before it goes, instead of
+    /// [`QUIET`](rotation::QUIET).
+    #[must_use]
+    pub fn quiet(self, quiet: Duration) -> Self {
+        Self { quiet, ..self }
     }
 
     fn public_url(&self) -> &str {
@@ -164,11 +177,12 @@ impl Api {
         let here = format!("http://{}", listener.local_addr()?);
         let _set_before = self.public_url.set(here);
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let store = self.store.clone();
+        let (store, quiet) = (self.store.clone(), self.quiet);
         let in_background = async move {
             if let Some(feed) = feed {
                 let watched = watchdog::watch(store.clone(), watchdog::PATIENCE);
-                tokio::join!(follow::follow(store, feed), watched);
+                let rotated = rotation::keep(store.clone(), quiet);
+                tokio::join!(follow::follow(store, feed), watched, rotated);
             }
         };
         let router = self.router().into_make_service_with_connect_info::<SocketAddr>();
@@ -189,6 +203,9 @@ impl Api {
             .routes(routes!(nodes::undrain))
             .routes(routes!(fleet::show))
             .routes(routes!(lbs::show))
+            .routes(routes!(routing::show))
+            .routes(routes!(routing::rotate))
+            .routes(routes!(routing::abort))
             .merge(limited(routes!(lbs::put, lbs::remove), lbs::REPORT_MAX))
             .routes(routes!(vips::list))
             .routes(routes!(vips::show, vips::put, vips::remove))

@@ -24,6 +24,7 @@ pub mod placement;
 pub mod records;
 pub mod registry;
 pub mod rooms;
+pub mod rotation;
 pub mod service;
 pub mod source;
 pub mod store;
