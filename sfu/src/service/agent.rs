@@ -8,7 +8,7 @@ use control::{
     client::{Client, ClientError},
     fleet::NodeId,
     hex,
-    records::Description,
+    records::{Description, IdUses},
 };
 use tokio::{
     task::JoinHandle,
@@ -75,6 +75,7 @@ impl Agent {
                 server_id: member.server_id.clone().unwrap_or_else(|| "any".to_owned()),
                 state: Own::Serving,
                 load: None,
+                ids: None,
                 node,
             },
             due: Instant::now(),
@@ -110,6 +111,18 @@ impl Agent {
     /// What it says of its load from now on.
     pub(super) const fn set_load(&mut self, load: Load) {
         self.heartbeat.load = Some(load);
+    }
+
+    /// What it says of its IDs from now on. That it issues by another configuration is said at once: a
+    /// rotation waits for it.
+    pub(super) fn set_ids(&mut self, ids: IdUses) {
+        let issues = |ids: &Option<IdUses>| ids.as_ref().map(|ids| ids.issues);
+        let before = issues(&self.heartbeat.ids);
+        self.heartbeat.ids = Some(ids);
+        if before.is_some() && before != issues(&self.heartbeat.ids) {
+            self.hurry = true;
+            self.due = Instant::now();
+        }
     }
 
     /// Calls when it is due; says until when the node may take new sessions without another call. May
