@@ -2,6 +2,8 @@
 //!
 //! Both ends use these types: the handlers in [`http`](crate::http) and [`Client`](crate::client::Client).
 
+mod routing;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -16,6 +18,8 @@ use crate::{
     fleet::{self, NodeId},
     records::{Description, IdUses, NodeSecrets},
 };
+
+pub use routing::{ConfigView, LbUses, News, NodeUses, RoutingView};
 
 /// A node's call: it comes in, or stays.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]

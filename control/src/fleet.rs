@@ -61,6 +61,16 @@ pub enum Phase {
     Retiring,
 }
 
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Published => "published",
+            Self::Issuing => "issuing",
+            Self::Retiring => "retiring",
+        })
+    }
+}
+
 /// A member of the fleet.
 #[derive(Clone, Debug)]
 pub struct Node {

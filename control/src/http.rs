@@ -240,6 +240,7 @@ fn limited(routes: UtoipaMethodRouter<Api>, bytes: usize) -> OpenApiRouter<Api> 
 }
 
 fn to_nodes() -> reqwest::Client {
+    let _set_before = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let builder = reqwest::Client::builder()
         .connect_timeout(Duration::from_secs(2))
         .redirect(reqwest::redirect::Policy::none())

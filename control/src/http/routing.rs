@@ -1,9 +1,6 @@
 //! The routing configurations and their rotation. Keys are never shown.
 
 use axum::{Json, extract::State};
-use serde::Serialize;
-use std::collections::BTreeMap;
-use utoipa::ToSchema;
 
 use super::{
     Api,
@@ -11,78 +8,9 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    fleet::Phase,
+    api::{ConfigView, LbUses, NodeUses, RoutingView},
     rotation::{self, Refused, RotationError, Step, View},
 };
-
-/// The routing configurations, and how far a rotation of them has come.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct RoutingView {
-    /// The store's revision in which they were put last.
-    revision: u64,
-    /// Whether another step of a rotation is to come.
-    rotating: bool,
-    /// By which nodes should issue IDs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    issuing: Option<u8>,
-    /// The configurations, without their keys.
-    configs: Vec<ConfigView>,
-    /// What LBs that hold their leases say of them.
-    lbs: Vec<LbUses>,
-    /// What nodes that hold their leases say of them.
-    nodes: Vec<NodeUses>,
-    /// What the next step waits for, in sentences.
-    waiting: Vec<String>,
-}
-
-/// A routing configuration.
-#[derive(Debug, Serialize, ToSchema)]
-struct ConfigView {
-    /// Its number.
-    config: u8,
-    /// Where it is in a rotation.
-    phase: Phase,
-    /// The revision in which that phase began; 0: it was there from the beginning.
-    since: u64,
-    /// Bytes of a server ID.
-    server_id_len: usize,
-    /// Bytes of a nonce.
-    nonce_len: usize,
-    /// Whether its IDs are encrypted.
-    encrypted: bool,
-    /// Whether LBs verify STUN that bears its IDs.
-    verified: bool,
-}
-
-/// What an LB says.
-#[derive(Debug, Serialize, ToSchema)]
-struct LbUses {
-    /// Its name.
-    id: String,
-    /// Whether it holds its lease; nobody waits for one that does not.
-    alive: bool,
-    /// The revision that all its workers decide by.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    revision: Option<u64>,
-    /// The configurations that it has applied in the phase they are in now.
-    applied: Vec<u8>,
-    /// By configuration: seconds since an ID of it came or, where none has, since the LB has known it.
-    #[schema(value_type = BTreeMap<String, u64>)]
-    idle_s: BTreeMap<u8, u64>,
-}
-
-/// What a node says.
-#[derive(Debug, Serialize, ToSchema)]
-struct NodeUses {
-    /// Its name.
-    id: String,
-    /// The configuration that it issues IDs by, if it says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    issues: Option<u8>,
-    /// Its WebRTC sessions, by the configuration of their names.
-    #[schema(value_type = BTreeMap<String, u64>)]
-    sessions: BTreeMap<u8, u64>,
-}
 
 /// The routing configurations, who has applied and who uses them, and what a rotation waits for.
 #[utoipa::path(
