@@ -106,6 +106,10 @@ fn control(file: &Path) -> Result<Report, Error> {
         ),
         format!("API, health and metrics would be at {scheme}://{}", config.http.listen),
         format!("nodes would be taken for gone {:?} after their last call", config.nodes.ttl),
+        format!(
+            "a routing configuration that retires would go when nobody had used it for {:?}",
+            config.routing.quiet
+        ),
     ];
     if let (Some(_), Some(path)) = (routing, &config.fleet.path) {
         lines.push(format!("a store without routing would be given that of {}", path.display()));

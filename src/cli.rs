@@ -62,7 +62,7 @@ pub(crate) enum Command {
     Room(Operate<RoomCommand>),
     /// Register ICE sessions of SFUs that are not ours, through control
     Session(Operate<SessionCommand>),
-    /// See how a fleet writes its IDs, through its control
+    /// See how a fleet writes its IDs and rotate their keys, through its control
     Routing(Operate<RoutingCommand>),
 }
 
@@ -219,8 +219,24 @@ pub(crate) struct AddSession {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RoutingCommand {
-    /// The routing configurations, without their keys
+    /// The routing configurations without their keys, who has applied and who uses them
     Show,
+    /// Rotate keys: publish a new configuration, which nodes issue by when every LB has applied it
+    ///
+    /// The steps behind it are taken by control. The former configuration is kept while anything uses it.
+    Rotate {
+        /// Print what happens, until all nodes issue by the new configuration
+        #[arg(long)]
+        wait: bool,
+        /// The same, until the former configuration is gone: WebRTC sessions may use it for hours
+        #[arg(long)]
+        until_removed: bool,
+        /// Give up waiting after so many seconds, with exit 1; the rotation goes on
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<u64>,
+    },
+    /// Take back a configuration that is only published
+    Abort,
 }
 
 #[derive(Debug, Args)]
@@ -237,6 +253,10 @@ pub(crate) struct DemoArguments {
     /// How many SFU nodes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=26))]
     pub(crate) nodes: u8,
+
+    /// Rotate the keys of routing IDs so many times meanwhile
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) rotate: u8,
 
     /// The VIP
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4433", value_parser = vip)]

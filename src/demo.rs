@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stdout};
 
 use ::demo::{
-    Demo, DemoError, Options, Report,
+    Demo, DemoError, Options, Report, Told,
     moves::Cause,
     report::{KindReport, LbCounts},
     system::node_name,
@@ -16,8 +16,12 @@ use crate::{
 };
 
 pub(crate) async fn run(arguments: &DemoArguments, output: Option<Output>) -> Result<(), Error> {
-    let options =
-        Options { vip: arguments.vip, nodes: arguments.nodes.into(), seconds: arguments.seconds };
+    let options = Options {
+        vip: arguments.vip,
+        nodes: arguments.nodes.into(),
+        seconds: arguments.seconds,
+        rotate: arguments.rotate,
+    };
     let demo = Demo::start(options).await?;
     let quiet = output == Some(Output::Json);
     if !quiet {
@@ -30,10 +34,10 @@ pub(crate) async fn run(arguments: &DemoArguments, output: Option<Output>) -> Re
         );
     }
     let report = demo
-        .run(|line| {
-            if !quiet {
-                progress(line)
-            }
+        .run(|told| match told {
+            Told::Progress(line) if !quiet => progress(line),
+            Told::Event(sentence) if !quiet => event(sentence),
+            Told::Progress(_) | Told::Event(_) => {}
         })
         .await?;
     if quiet {
@@ -62,6 +66,15 @@ fn progress(line: &str) {
         let _closed = stdout().flush();
     } else {
         println!("{line}");
+    }
+}
+
+/// A line that stays.
+fn event(sentence: &str) {
+    if stdout().is_terminal() {
+        println!("\r{sentence}\x1b[K");
+    } else {
+        println!("{sentence}");
     }
 }
 
@@ -143,6 +156,7 @@ fn summary(report: &Report) -> serde_json::Value {
         "webtransport": kind(&report.webtransport, nodes.misrouted_quic),
         "nodes": { "no_session": nodes.no_session, "unknown_ufrag": nodes.unknown_ufrag },
         "lbs": report.lbs.iter().map(lb).collect::<Vec<_>>(),
+        "rotations": { "asked": report.rotations.asked, "done": report.rotations.done },
         "faults": report.faults(),
     })
 }

@@ -3,6 +3,7 @@
 
 mod drain;
 mod print;
+mod routing;
 
 use std::{fs, io::Read, path::Path};
 
@@ -36,11 +37,15 @@ pub(crate) async fn node(
     match command {
         NodeCommand::List => {
             let nodes = all(&client, "/v1/nodes", "nodes").await?;
-            let columns: [Column<'_>; 7] = [
+            let flows = drain::flows(&client).await?;
+            let columns: [Column<'_>; 8] = [
                 ("NODE", &|node| text(&node["id"])),
                 ("STATE", &|node| text(&node["state"])),
                 ("LEASE", &|node| if node["alive"] == true { "held" } else { "lost" }.to_owned()),
                 ("SESSIONS", &sessions_of),
+                ("FLOWS", &|node| {
+                    flows.get(&text(&node["id"])).copied().unwrap_or_default().to_string()
+                }),
                 ("SERVER ID", &|node| text(&node["server_id"])),
                 ("ADDRESS", &|node| text(&node["node"]["address"])),
                 ("POOL", &|node| text(&node["node"]["pool"])),
@@ -152,11 +157,17 @@ pub(crate) async fn lb(command: &LbCommand, at: &At, output: Option<Output>) -> 
     let LbCommand::List = command;
     let answer: Value = client(at)?.get("/v1/lbs").await?;
     let lbs = answer["lbs"].as_array().cloned().unwrap_or_default();
-    let columns: [Column<'_>; 6] = [
+    let columns: [Column<'_>; 7] = [
         ("LB", &|lb| text(&lb["id"])),
         ("LEASE", &|lb| if lb["alive"] == true { "held" } else { "lost" }.to_owned()),
         ("ADDRESSES", &|lb| list(&lb["addresses"])),
         ("REVISION", &|lb| text(&lb["revision"])),
+        ("FLOWS", &|lb| {
+            let flows = lb["flows"].as_object().into_iter().flatten();
+            let of_node = |(node, flows): (&String, &Value)| format!("{node}={flows}");
+            let flows: Vec<_> = flows.map(of_node).collect();
+            if flows.is_empty() { "-".to_owned() } else { flows.join(" ") }
+        }),
         ("CANNOT REACH", &|lb| list(&lb["silent"])),
         ("VERSION", &|lb| text(&lb["version"])),
     ];
@@ -169,32 +180,7 @@ pub(crate) async fn routing(
     at: &At,
     output: Option<Output>,
 ) -> Result<(), Error> {
-    let RoutingCommand::Show = command;
-    let view = client(at)?.fleet(None).await?;
-    let routing = view.map(|view| view.fleet["routing"].clone()).unwrap_or_default();
-    // Keys are nobody's to see.
-    let shown: Vec<Value> = routing.as_array().into_iter().flatten().map(redacted).collect();
-    let columns: [Column<'_>; 5] = [
-        ("CONFIG", &|config| text(&config["config"])),
-        ("SERVER ID", &|config| format!("{} bytes", config["server_id_len"])),
-        ("NONCE", &|config| format!("{} bytes", config["nonce_len"])),
-        ("IDS", &|config| text(&config["ids"])),
-        ("STUN", &|config| text(&config["stun"])),
-    ];
-    table(&shown, &columns, output);
-    Ok(())
-}
-
-fn redacted(config: &Value) -> Value {
-    let there = |key: &str| !config[key].is_null();
-    let or = |key: &str, default: u64| config[key].as_u64().unwrap_or(default);
-    json!({
-        "config": config["config"],
-        "server_id_len": or("server_id_len", 4),
-        "nonce_len": or("nonce_len", 12),
-        "ids": if there("key") { "encrypted" } else { "plain" },
-        "stun": if there("ice_key") { "verified" } else { "not verified" },
-    })
+    routing::run(&client(at)?, command, output).await
 }
 
 fn client(at: &At) -> Result<Client, Error> {

@@ -2,6 +2,8 @@
 //!
 //! Both ends use these types: the handlers in [`http`](crate::http) and [`Client`](crate::client::Client).
 
+mod routing;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -14,8 +16,10 @@ use utoipa::ToSchema;
 
 use crate::{
     fleet::{self, NodeId},
-    records::{Description, NodeSecrets},
+    records::{Description, IdUses, NodeSecrets},
 };
+
+pub use routing::{ConfigView, LbUses, News, NodeUses, RoutingView};
 
 /// A node's call: it comes in, or stays.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
@@ -41,6 +45,10 @@ pub struct Heartbeat {
     /// How busy it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
+    /// How it writes its IDs, where it issues any: until it says that it issues by a new configuration,
+    /// the one before is not retired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<IdUses>,
     /// What it says of itself.
     pub node: Description,
 }
@@ -135,8 +143,13 @@ pub struct LbReport {
     pub addresses: Vec<IpAddr>,
     /// The revision that all its workers decide by.
     pub revision: u64,
-    /// Live flows of each node.
+    /// Live flows of each node: 5-tuples that were bound by STUN; and one more for a node that something
+    /// else has gone to lately, so that 0 says that it is empty.
     pub flows: BTreeMap<String, u64>,
+    /// Routing configurations by number: seconds since an ID of it came or, where none has, since this LB
+    /// has known it.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    pub configs: BTreeMap<u8, u64>,
     /// Nodes that do not answer its probes.
     #[schema(value_type = Vec<String>)]
     pub silent: BTreeSet<NodeId>,

@@ -144,6 +144,7 @@ impl Client {
         if parsed.query().is_some() || parsed.fragment().is_some() {
             return Err(invalid().into());
         }
+        let _set_before = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let http = reqwest::Client::builder()
             .connect_timeout(PATIENCE)
             // A connection that is dead without a word must not hold up what is asked.

@@ -14,6 +14,7 @@ use crate::{
     jwt::{JwtConfig, Verifier},
     records::{Routing, Vip},
     resolve::ResolveConfig,
+    rotation,
     source::{Cluster, read_token, token},
     tls::{ServerTls, TlsConfig},
     toml_file::{self, FileError, duration},
@@ -21,6 +22,10 @@ use crate::{
 
 /// Shortest and longest time that a node may live without a word.
 const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
+
+/// Shortest and longest time that nobody must have used a configuration before it goes.
+const QUIET: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_hours(7 * 24);
 
 /// One control's configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,6 +46,9 @@ pub struct Config {
     /// What a new store begins with.
     #[serde(default)]
     pub fleet: Seed,
+    /// How keys are rotated.
+    #[serde(default)]
+    pub routing: Rotation,
     /// What clients are told.
     #[serde(default)]
     pub vip: VipConfig,
@@ -185,6 +193,21 @@ pub struct Seed {
     /// The fleet file whose `hash_key` and `[[routing]]` go into a store that has none; relative to the
     /// configuration file. Its nodes stay out: they come by themselves.
     pub path: Option<PathBuf>,
+}
+
+/// `[routing]`
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rotation {
+    /// How long nobody must have used a configuration that retires before it goes.
+    #[serde(deserialize_with = "duration")]
+    pub quiet: Duration,
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self { quiet: rotation::QUIET }
+    }
 }
 
 /// `[admin]`
@@ -334,6 +357,9 @@ impl Config {
         }
         if !TTL.contains(&self.nodes.ttl) {
             return Err(("nodes.ttl", "must be between 1 s and 1 h".to_owned()));
+        }
+        if !QUIET.contains(&self.routing.quiet) {
+            return Err(("routing.quiet", "must be between 1 s and 7 days".to_owned()));
         }
         Ok(())
     }

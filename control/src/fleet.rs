@@ -42,6 +42,33 @@ pub struct Routing {
     pub config: Config,
     /// Derives ICE passwords; present where LBs verify STUN requests.
     pub ice_key: Option<IceKey>,
+    /// Where it is in a rotation of keys. Whatever the phase, its IDs are read.
+    pub phase: Phase,
+    /// The store's revision in which the phase began; 0 where nobody said.
+    pub since: u64,
+}
+
+/// Where a routing configuration is in a rotation of keys.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Hash, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// LBs and nodes learn to read its IDs; nobody issues them yet.
+    Published,
+    /// Nodes issue IDs by the newest of these.
+    #[default]
+    Issuing,
+    /// Nobody issues its IDs any more; they are read while anything uses them.
+    Retiring,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Published => "published",
+            Self::Issuing => "issuing",
+            Self::Retiring => "retiring",
+        })
+    }
 }
 
 /// A member of the fleet.

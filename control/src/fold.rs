@@ -73,7 +73,9 @@ impl Fold {
         } else if entry.key.starts_with(records::VIPS) {
             replace(&mut self.vips, entry.key.clone(), entry)
         } else if entry.key == records::ROUTING {
-            let former = mem::replace(&mut self.routing, records::read(entry)?);
+            let mut routing: Routing = records::read(entry)?;
+            routing.date(entry.modified);
+            let former = mem::replace(&mut self.routing, routing);
             Ok(former != self.routing)
         } else {
             Ok(false)

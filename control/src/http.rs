@@ -14,6 +14,7 @@
 //! | `fleet` | the fleet as LBs and nodes follow it |
 //! | `lbs`, `vips` | LBs, and what clients are told |
 //! | `serve` | connections |
+//! | `routing` | how IDs are written, and the rotation of their keys |
 //! | `auth` | who may do what |
 //! | `extract` | what calls carry |
 //! | `problem` | how they are refused |
@@ -38,6 +39,7 @@ mod overflow;
 mod problem;
 mod resolve;
 mod rooms;
+mod routing;
 mod serve;
 mod sessions;
 pub(crate) mod vips;
@@ -75,6 +77,7 @@ use crate::{
     registry::Registry,
     resolve::Locator,
     rooms::Rooms,
+    rotation,
     store::AnyStore,
     tls::{self, ServerTls},
     watchdog,
@@ -100,6 +103,8 @@ pub struct Api {
     rooms: Arc<Rooms<Db>>,
     /// How long a node lives without a word.
     ttl: Duration,
+    /// How long nobody must have used a routing configuration before it goes.
+    quiet: Duration,
     keys: Arc<RwLock<(Tokens, Option<Verifier>)>>,
     followed: watch::Receiver<Followed>,
     /// Taken by whoever serves first, and follows the store for all clones.
@@ -131,6 +136,7 @@ impl Api {
             rooms: Arc::new(Rooms::new(store.clone())),
             store,
             ttl,
+            quiet: rotation::QUIET,
             keys: Arc::new(RwLock::new((tokens.into(), None))),
             followed,
             feed: Arc::new(Mutex::new(Some(feed))),
@@ -153,6 +159,13 @@ impl Api {
     pub fn at(self, public_url: &str) -> Self {
         let _set_before = self.public_url.set(public_url.trim_end_matches('/').to_owned());
         self
+    }
+
+    /// How long nobody must have used a routing configuration that retires before it goes, instead of
+    /// [`QUIET`](rotation::QUIET).
+    #[must_use]
+    pub fn quiet(self, quiet: Duration) -> Self {
+        Self { quiet, ..self }
     }
 
     fn public_url(&self) -> &str {
@@ -230,12 +243,14 @@ impl Api {
         let here = format!("{scheme}://{}", listener.local_addr()?);
         let _set_before = self.public_url.set(here);
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (store, sight) = (self.store.clone(), self.sight.clone());
+        let (store, sight, quiet) = (self.store.clone(), self.sight.clone(), self.quiet);
         let in_background = async move {
             if let Some(feed) = feed {
                 let watched = watchdog::watch(store.clone(), watchdog::PATIENCE);
                 let seen = observe::observe(store.clone(), sight, |_event| {});
-                tokio::join!(follow::follow(store, Topics::All, feed), watched, seen);
+                let rotated = rotation::keep(store.clone(), quiet);
+                let followed = follow::follow(store, Topics::All, feed);
+                tokio::join!(followed, watched, seen, rotated);
             }
         };
         let counts = self.connections.clone();
@@ -256,6 +271,9 @@ impl Api {
             .routes(routes!(nodes::undrain))
             .routes(routes!(fleet::show))
             .routes(routes!(lbs::show))
+            .routes(routes!(routing::show))
+            .routes(routes!(routing::rotate))
+            .routes(routes!(routing::abort))
             .merge(limited(routes!(lbs::put, lbs::remove), lbs::REPORT_MAX))
             .routes(routes!(vips::list))
             .routes(routes!(vips::show, vips::put, vips::remove))
@@ -291,6 +309,7 @@ fn limited(routes: UtoipaMethodRouter<Api>, bytes: usize) -> OpenApiRouter<Api> 
 }
 
 fn to_nodes() -> reqwest::Client {
+    let _set_before = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let builder = reqwest::Client::builder()
         .connect_timeout(Duration::from_secs(2))
         .redirect(reqwest::redirect::Policy::none())

@@ -28,6 +28,7 @@ pub mod records;
 pub mod registry;
 pub mod resolve;
 pub mod rooms;
+pub mod rotation;
 pub mod service;
 pub mod source;
 pub mod store;

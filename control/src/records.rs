@@ -9,6 +9,7 @@
 //! | `quarantine/<hex>` | nothing: a server ID that is free, but not yet | its own |
 //! | `routing` | [`Routing`]: how IDs are written | none |
 //! | `stats/<node>` | [`Stats`]: how busy it is, by its own report | the node's |
+//! | `ids/<node>` | [`Ids`]: how it writes its IDs | the node's |
 //! | `rooms/<tenant>/<room>` | [`Room`]: which nodes a room is on | none |
 //! | `sessions/<ufrag>/<client ufrag>` | [`Session`]: an ICE session of a foreign SFU | its own |
 //! | `balancers/<lb>` | [`Balancer`]: where an LB sends from | none |
@@ -36,11 +37,11 @@ use utoipa::ToSchema;
 use crate::{
     fleet::{Forward, NodeId, State},
     resolve::Location,
-    store::{Entry, LeaseId, Span, Write},
+    store::{Entry, LeaseId, Revision, Span, Write},
 };
 
 pub use keys::{
-    address, balancer, lb, member, node, quarantine, room, server_id, session, stats, vip,
+    address, balancer, ids, lb, member, node, quarantine, room, server_id, session, stats, vip,
 };
 
 /// Where members are kept.
@@ -61,6 +62,9 @@ pub const SESSIONS: &str = "sessions/";
 
 /// Where reports are kept.
 pub const STATS: &str = "stats/";
+
+/// Where it is kept how nodes write their IDs.
+pub const IDS: &str = "ids/";
 
 /// Where rooms are kept.
 pub const ROOMS: &str = "rooms/";
@@ -203,9 +207,22 @@ pub struct Routing {
     /// Hex, 16 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash_key: Option<String>,
-    /// As in a fleet file.
+    /// As in a fleet file. A configuration whose `phase` is said and whose `since` is not began it in the
+    /// revision in which the record was put last.
     #[serde(default)]
     pub routing: Vec<Value>,
+}
+
+impl Routing {
+    /// Says of each phase that began in the record's last revision when that was: who wrote it could not
+    /// know.
+    pub(crate) fn date(&mut self, modified: Revision) {
+        for config in self.routing.iter_mut().filter_map(Value::as_object_mut) {
+            if config.contains_key("phase") && !config.contains_key("since") {
+                config.insert("since".to_owned(), json!(modified.0));
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Routing {
@@ -252,6 +269,10 @@ pub struct Lb {
     /// Live flows of each node.
     #[serde(default)]
     pub flows: BTreeMap<String, u64>,
+    /// Routing configurations by number: seconds since an ID of it came or, where none has, since this LB
+    /// has known it.
+    #[serde(default)]
+    pub configs: BTreeMap<u8, u64>,
     /// Nodes that do not answer its probes.
     #[serde(default)]
     pub silent: BTreeSet<NodeId>,
@@ -312,6 +333,28 @@ pub struct Stats {
     /// The busiest of its processors, 0 to 100.
     #[serde(default)]
     pub busy_percent: u8,
+}
+
+/// How a node writes its IDs, by its own report.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Ids {
+    /// The registration that reports.
+    pub epoch: u64,
+    /// What it needs.
+    pub uses: IdUses,
+}
+
+/// What a node needs of the routing configurations.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+pub struct IdUses {
+    /// The configuration that it issues IDs by, 0 to 6.
+    #[schema(maximum = 6)]
+    pub issues: u8,
+    /// WebRTC sessions by the configuration of their user fragment, which they keep until ICE is
+    /// restarted.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, u64>)]
+    pub sessions: BTreeMap<u8, u64>,
 }
 
 /// Which nodes a room is on.

@@ -233,6 +233,7 @@ impl<S: Store> Registry<S> {
                     Write::Delete(key),
                     Write::Delete(records::node(id)),
                     Write::Delete(records::stats(id)),
+                    Write::Delete(records::ids(id)),
                     Write::Delete(records::address(member.node.address)),
                 ],
             };

@@ -126,6 +126,7 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
     plant_vip(&store, &config, file).await?;
     make_secrets(&store).await?;
     let api = Api::new(store.clone(), config.nodes.ttl, config.http.tokens());
+    let api = api.quiet(config.routing.quiet);
     api.set_verifier(config.http.verifier.clone());
     api.set_connections_max(config.http.connections);
     api.set_overflow(&config.overflow.clusters, config.overflow.rooms);
@@ -314,6 +315,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("http.listen", old.http.listen != new.http.listen),
         ("http.public_url", old.http.public_url != new.http.public_url),
         ("nodes.ttl", old.nodes.ttl != new.nodes.ttl),
+        ("routing.quiet", old.routing != new.routing),
         ("fleet.path", old.fleet.path != new.fleet.path),
     ];
     changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()

@@ -21,6 +21,17 @@ pub struct Report {
     pub nodes: NodeCounts,
     /// By each LB's own count.
     pub lbs: Vec<LbCounts>,
+    /// Of the keys of routing IDs.
+    pub rotations: Rotations,
+}
+
+/// How often keys were rotated.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Rotations {
+    /// As many were asked for.
+    pub asked: u8,
+    /// As many came as far as that all nodes issue by the new keys.
+    pub done: u8,
 }
 
 /// What was found out of one kind of sessions.
@@ -116,6 +127,10 @@ impl Report {
         if astray > 0 {
             faults.push(format!("{astray} datagrams came to a node they do not belong to"));
         }
+        let Rotations { asked, done } = self.rotations;
+        if done < asked {
+            faults.push(format!("{done} of {asked} rotations of keys were done"));
+        }
         for (lb, counts) in (1..).zip(&self.lbs) {
             if counts.received == 0 {
                 faults.push(format!("LB {lb} had nothing to do"));
@@ -171,7 +186,10 @@ mod tests {
     #[test]
     fn each_fault_alone_is_said_and_a_run_that_shows_nothing_is_none_to_be_proud_of() {
         type Break = fn(&mut Report);
-        let cases: [(&str, Break); 16] = [
+        let cases: [(&str, Break); 17] = [
+            ("1 of 2 rotations of keys were done", |report| {
+                report.rotations = Rotations { asked: 2, done: 1 };
+            }),
             ("there was no WebRTC session", |report| report.webrtc.sessions = 0),
             ("1 of 6 WebRTC sessions were lost", |report| report.webrtc.lost = 1),
             ("2 datagrams of WebTransport media", |report| report.webtransport.wrong_node = 2),

@@ -2,6 +2,7 @@
 //! that cost.
 
 mod progress;
+mod rotations;
 mod runner;
 mod webrtc;
 mod webtransport;
@@ -13,11 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{task::JoinSet, time};
+use tokio::{sync::mpsc, task::JoinSet, time};
 
 use crate::{
     client::ClientError,
-    report::{KindReport, LbCounts, NodeCounts, Report},
+    report::{KindReport, LbCounts, NodeCounts, Report, Rotations},
     system::{Shape, System, SystemError},
 };
 use progress::Progress;
@@ -32,6 +33,17 @@ pub struct Options {
     pub nodes: usize,
     /// How long clients move about.
     pub seconds: u64,
+    /// How many times the keys of routing IDs are rotated meanwhile.
+    pub rotate: u8,
+}
+
+/// What is told while a demo runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
+    /// How far it is, each second.
+    Progress(&'a str),
+    /// What has happened.
+    Event(&'a str),
 }
 
 /// Why a demo could not run.
@@ -77,11 +89,11 @@ impl Demo {
     }
 
     /// Lets clients move about for the time that the options say, and until each has moved once.
-    /// `show` gets a line each second.
+    /// `show` is told what happens.
     ///
     /// # Errors
     /// [`DemoError`] when a client cannot even join, or be moved.
-    pub async fn run(&self, mut show: impl FnMut(&str)) -> Result<Report, DemoError> {
+    pub async fn run(&self, mut show: impl FnMut(Told<'_>)) -> Result<Report, DemoError> {
         let pairs = self.options.nodes.max(3);
         let mirrored = pairs * 2;
         let begin = Instant::now();
@@ -97,15 +109,30 @@ impl Demo {
             webtransport.spawn(self.runner(index, deadline).webtransport());
         }
 
+        let (tell, mut told) = mpsc::channel(256);
+        let mut rotations = JoinSet::new();
+        if self.options.rotate > 0 {
+            let (system, times) = (self.system.clone(), self.options.rotate);
+            rotations.spawn(rotations::rotate(system, times, deadline, tell));
+        }
+
         let mut report = Report::default();
         let mut tick = time::interval(Duration::from_secs(1));
-        while !(webrtc.is_empty() && webtransport.is_empty()) {
+        while !(webrtc.is_empty() && webtransport.is_empty() && rotations.is_empty()) {
             tokio::select! {
                 Some(done) = webrtc.join_next() => report.webrtc.add(finished(done)?),
                 Some(done) = webtransport.join_next() => report.webtransport.add(finished(done)?),
+                Some(done) = rotations.join_next() => {
+                    let done = done.unwrap_or_else(|error| {
+                        Err(ClientError::WebRtc(error.to_string()).into())
+                    });
+                    report.rotations = Rotations { asked: self.options.rotate, done: done? };
+                }
+                Some(sentence) = told.recv() => show(Told::Event(&sentence)),
                 _ = tick.tick() => {
                     let astray = self.node_counts().since(nodes).astray();
-                    show(&self.progress.line(begin.elapsed(), pairs * 2 + mirrored, astray));
+                    let line = self.progress.line(begin.elapsed(), pairs * 2 + mirrored, astray);
+                    show(Told::Progress(&line));
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use control::fleet::State;
+use control::{api::RoutingView, fleet::State};
 use lb::LoadBalancer;
 use sfu::Node;
 use tokio::time::{self, Instant};
@@ -35,10 +35,19 @@ pub struct Shape {
     pub ttl: Duration,
     /// The members of an etcd cluster that keeps the fleet, which must be new; `None`: it is in memory.
     pub etcd: Option<Vec<String>>,
+    /// How long nobody must have used a routing configuration that retires before it goes.
+    pub quiet: Duration,
+    /// How long the nodes' QUIC connection IDs live.
+    pub cid_lifetime: Duration,
 }
 
 /// Long enough that a busy machine ends no lease by chance.
 const TTL: Duration = Duration::from_secs(10);
+
+/// Times that real fleets count in minutes, so that somebody who watches sees what comes of a rotation.
+/// Still longer than clients are silent: they send media all the time, and checks every few seconds.
+const QUIET: Duration = Duration::from_secs(6);
+const CID_LIFETIME: Duration = Duration::from_secs(2);
 
 /// How long a part may take to do as the fleet says.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,6 +61,8 @@ impl Default for Shape {
             ice_key: true,
             ttl: TTL,
             etcd: None,
+            quiet: QUIET,
+            cid_lifetime: CID_LIFETIME,
         }
     }
 }
@@ -117,7 +128,7 @@ impl System {
 
         let mut nodes = Vec::new();
         for index in 0..shape.nodes {
-            nodes.push(Some(Member::start(index, loopback, &control).await?));
+            nodes.push(Some(Member::start(index, loopback, &control, shape).await?));
         }
         let system = Self { control, switch, lbs, nodes };
         for index in 0..shape.nodes {
@@ -144,6 +155,22 @@ impl System {
     /// [`SystemError::Control`].
     pub async fn join(&self, room: &str) -> Result<Joined, SystemError> {
         self.control.join(room).await
+    }
+
+    /// Begins to rotate the keys of routing IDs, by control's word.
+    ///
+    /// # Errors
+    /// [`SystemError::Control`].
+    pub async fn rotate(&self) -> Result<RoutingView, SystemError> {
+        self.control.rotate().await
+    }
+
+    /// The routing configurations, and how far a rotation has come.
+    ///
+    /// # Errors
+    /// [`SystemError::Control`].
+    pub async fn routing(&self) -> Result<RoutingView, SystemError> {
+        self.control.routing().await
     }
 
     /// What is in front of the LBs.

@@ -26,6 +26,7 @@ use tokio::{net::TcpListener, task};
 use crate::{
     LoadBalancer,
     counters::{ClassLabel, Counter, Counters, Direction, TableLabel, VerdictLabel},
+    load_balancer::Census,
     table::Table,
     verdict::{DropReason, Route},
 };
@@ -94,10 +95,21 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], render(&admin.lb))
+    let lb = admin.lb.clone();
+    // Workers answer between two batches, so this may wait.
+    let counted = task::spawn_blocking(move || {
+        let mut census = lb.ask_traffic();
+        census.wait();
+        census
+    });
+    let text = match counted.await {
+        Ok(census) => render(&admin.lb, &census),
+        Err(_) => String::new(),
+    };
+    ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text)
 }
 
-fn render(lb: &LoadBalancer) -> String {
+fn render(lb: &LoadBalancer, census: &Census) -> String {
     let sum = |pick: &dyn Fn(&Counters) -> &Counter| -> u64 {
         lb.counters().map(|counters| pick(counters).value()).sum()
     };
@@ -150,6 +162,19 @@ fn render(lb: &LoadBalancer) -> String {
         .samples("node", &table.fleet().nodes, |node| {
             let up = node.state != fleet::State::Down && table.answers(&node.id);
             (node.id.as_str(), up.into())
+        });
+    let by_node = census.by_node(&table);
+    out.gauge("onevip_lb_node_flows", "Flows bound to the node now.").samples(
+        "node",
+        &by_node,
+        |(node, (flows, _))| (node.as_str(), *flows),
+    );
+    let numbers: Vec<_> = (table.fleet().routing.iter())
+        .map(|routing| (routing.config.id(), routing.config.id().to_string()))
+        .collect();
+    out.counter("onevip_lb_config_uses_total", "IDs of a routing configuration that named a node.")
+        .samples("config", &numbers, |(config, number)| {
+            (number.as_str(), sum(&|counters| counters.config_uses(*config)))
         });
     out.render()
 }

@@ -96,8 +96,20 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
     /// [`BoundedMap::get`], but an entry that was not used for `idle` counts as gone, whether or not
     /// [`BoundedMap::expire`] has come by yet.
     pub(crate) fn get_fresh(&mut self, key: &K, now: Tick, idle: Duration) -> Option<&mut V> {
+        self.get_fresh_or(key, now, idle, |_| ())
+    }
+
+    /// The same, and `gone` is told what was removed by it.
+    pub(crate) fn get_fresh_or(
+        &mut self,
+        key: &K,
+        now: Tick,
+        idle: Duration,
+        gone: impl FnOnce(&V),
+    ) -> Option<&mut V> {
         let slot = self.find(key)?;
         if self.slots[slot as usize].at.age(now) >= idle {
+            gone(&self.slots[slot as usize].value);
             self.remove_slot(slot);
             return None;
         }
@@ -107,12 +119,25 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
 
     /// Puts a value in, and notes the key as used.
     pub(crate) fn insert(&mut self, key: K, value: V, now: Tick) -> Inserted {
+        self.insert_or(key, value, now, |_| ())
+    }
+
+    /// The same, and `gone` is told what was replaced, or made room.
+    pub(crate) fn insert_or(
+        &mut self,
+        key: K,
+        value: V,
+        now: Tick,
+        gone: impl FnOnce(&V),
+    ) -> Inserted {
         if let Some(present) = self.get(&key, now) {
+            gone(present);
             *present = value;
             return Inserted::Replaced;
         }
         let evicting = self.len == self.capacity;
         if evicting {
+            gone(&self.slots[self.oldest as usize].value);
             self.remove_slot(self.oldest);
         }
         let slot = self.occupy(Slot { key, value, at: now, newer: NONE, older: NONE });
@@ -130,9 +155,23 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
 
     /// Removes at most `most` entries that were not used for `idle`; says how many it removed.
     pub(crate) fn expire(&mut self, now: Tick, idle: Duration, most: usize) -> usize {
+        self.expire_or(now, idle, most, |_| ())
+    }
+
+    /// The same, and `gone` is told each of them.
+    pub(crate) fn expire_or(
+        &mut self,
+        now: Tick,
+        idle: Duration,
+        most: usize,
+        mut gone: impl FnMut(&V),
+    ) -> usize {
         for expired in 0..most {
-            match self.oldest_at() {
-                Some(at) if at.age(now) >= idle => self.remove_slot(self.oldest),
+            match self.oldest() {
+                Some((_, value, at)) if at.age(now) >= idle => {
+                    gone(value);
+                    self.remove_slot(self.oldest);
+                }
                 _ => return expired,
             }
         }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wire::Class;
+use wire::{Class, quic_lb::ConfigId};
 
 use crate::verdict::{DropReason, Route, Verdict, labels};
 
@@ -117,6 +117,7 @@ pub struct Counters {
     flow_moves: Counter,
     fleet_revision: Counter,
     nat_ports: Counter,
+    config_uses: [Counter; ConfigId::COUNT],
 }
 
 impl Counters {
@@ -178,6 +179,12 @@ impl Counters {
     #[must_use]
     pub const fn nat_ports(&self) -> &Counter {
         &self.nat_ports
+    }
+
+    /// Clients' datagrams in which an ID of that routing configuration named a node.
+    #[must_use]
+    pub const fn config_uses(&self, config: ConfigId) -> &Counter {
+        &self.config_uses[config.value() as usize]
     }
 
     pub(crate) fn received(&self, direction: Direction, class: ClassLabel, bytes: usize) {

@@ -20,6 +20,7 @@ pub mod reference;
 mod replies;
 mod secret;
 mod stun;
+mod traffic;
 
 use std::{
     net::SocketAddr,
@@ -48,6 +49,7 @@ pub use flows::{FlowView, GUARD};
 pub use hold::{HELD_FOR, HELD_MAX, HELD_PER_PREFIX, Release};
 pub use learned::{LEARNED_IDLE, LEARNED_LEN_MIN, Lesson};
 pub use replies::REPLIES_PER_SECOND;
+pub use traffic::BackendTraffic;
 
 /// How much of everything one engine keeps.
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +146,7 @@ impl Engine {
     pub fn apply(&mut self, table: Arc<Table>) {
         // The one place where the engine may allocate: so that no datagram does.
         self.nat.reserve(table.nat_addresses().iter().sum());
+        self.flows.traffic.reserve(table.slots());
         self.table = table;
     }
 
@@ -175,6 +178,11 @@ impl Engine {
         self.flows.iter(&self.table, self.clock.tick(now))
     }
 
+    /// What it has of each backend: those that the fleet has no more are among them.
+    pub fn traffic(&self) -> impl Iterator<Item = BackendTraffic> {
+        self.flows.traffic.iter()
+    }
+
     /// Decides about a datagram that a client sent to one of the VIP's addresses.
     pub fn from_client(&mut self, now: Instant, tuple: &FiveTuple, datagram: &[u8]) -> Verdict {
         let class = classify(datagram);
@@ -191,6 +199,7 @@ impl Engine {
         };
         if let Verdict::Forward(destination) = &mut verdict {
             nat::settle_port(&self.table, &mut self.nat, &self.counters, now, tuple, destination);
+            self.flows.traffic.forwarded(destination.backend);
         }
         self.counters.decided(&verdict);
         verdict
@@ -247,6 +256,7 @@ impl Engine {
     pub fn poll_release(&mut self) -> Option<Release<'_>> {
         let mut release = self.holds.poll_release(&self.counters)?;
         let Release { tuple, destination, .. } = &mut release;
+        self.flows.traffic.forwarded(destination.backend);
         nat::settle_port(&self.table, &mut self.nat, &self.counters, self.now, tuple, destination);
         Some(release)
     }

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io, mem,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     counters::Counters,
     driver::{self, Command, FlowSample, Handle, SocketError, Sockets},
-    engine::{Engine, Limits, Setup},
+    engine::{BackendTraffic, Engine, Limits, Setup},
     table::Table,
 };
 
@@ -36,6 +36,45 @@ struct Tables {
     /// What was applied before. A worker that lets go of a table last would free all of it between
     /// two datagrams, so that is done by [`LoadBalancer::tidy`].
     retired: Vec<Arc<Table>>,
+}
+
+/// What the workers say of each backend, as they answer.
+pub(crate) struct Census {
+    answers: mpsc::Receiver<Vec<BackendTraffic>>,
+    counted: Vec<BackendTraffic>,
+}
+
+impl Census {
+    /// Whether all have answered.
+    pub(crate) fn is_complete(&mut self) -> bool {
+        loop {
+            match self.answers.try_recv() {
+                Ok(counted) => self.counted.extend(counted),
+                Err(mpsc::TryRecvError::Empty) => return false,
+                Err(mpsc::TryRecvError::Disconnected) => return true,
+            }
+        }
+    }
+
+    /// Waits until all have answered: at most the time of a batch.
+    pub(crate) fn wait(&mut self) {
+        self.counted.extend(self.answers.iter().flatten());
+    }
+
+    /// Flows of each node of a fleet, and datagrams forwarded to it so far.
+    pub(crate) fn by_node(&self, table: &Table) -> BTreeMap<String, (u64, u64)> {
+        let nodes = table.fleet().nodes.iter();
+        let mut by_node: BTreeMap<_, _> = nodes.map(|node| (node.id.to_string(), (0, 0))).collect();
+        for traffic in &self.counted {
+            if let Some(found) = table.backend(traffic.backend)
+                && let Some(sum) = by_node.get_mut(table.node_name(found))
+            {
+                sum.0 += traffic.flows;
+                sum.1 += traffic.forwarded;
+            }
+        }
+        by_node
+    }
 }
 
 /// Why an LB could not start.
@@ -236,6 +275,13 @@ impl LoadBalancer {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.workers.iter().all(Handle::is_running)
+    }
+
+    /// Asks the workers what they have of each node; they answer between two batches.
+    pub(crate) fn ask_traffic(&self) -> Census {
+        let (reply, answers) = mpsc::channel();
+        self.tell(|| Command::CountTraffic(reply.clone()));
+        Census { answers, counted: Vec::new() }
     }
 
     /// At most `limit` flows, of all workers. Waits for their answers: at most the time of a batch.

@@ -3,6 +3,7 @@
 mod error;
 mod following;
 mod report;
+mod usage;
 
 use std::{
     path::{Path, PathBuf},

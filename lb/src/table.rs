@@ -11,7 +11,7 @@ use control::fleet::{Fleet, Forward, NodeId, State};
 use wire::{
     carrier::{self, IceKey},
     maglev::{self, HashKey},
-    quic_lb::{Configs, ServerId},
+    quic_lb::{ConfigId, Configs, ServerId},
     stun::IceUsername,
 };
 
@@ -38,6 +38,27 @@ pub struct Table {
 pub struct BackendRef {
     slot: u32,
     generation: u32,
+}
+
+impl BackendRef {
+    pub(crate) const fn new(slot: u32, generation: u32) -> Self {
+        Self { slot, generation }
+    }
+
+    pub(crate) const fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    pub(crate) const fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+/// The node that a routing ID names, and the configuration that the ID is of.
+#[derive(Clone, Copy)]
+pub(crate) struct NamedById {
+    pub(crate) backend: BackendRef,
+    pub(crate) config: ConfigId,
 }
 
 /// Where a node's datagrams go: to the node's address, or to that of one of its sessions.
@@ -189,23 +210,28 @@ impl Table {
     }
 
     /// The node that a connection ID names; `cid` may run on into the packet.
-    pub(crate) fn named_by_cid(&self, cid: &[u8]) -> Option<BackendRef> {
-        self.by_server_id.get(&self.configs.server_id(cid).ok()?).copied()
+    pub(crate) fn named_by_cid(&self, cid: &[u8]) -> Option<NamedById> {
+        self.named(cid, &self.configs.server_id(cid).ok()?)
     }
 
     /// The node that a host name's leftmost label names.
-    pub(crate) fn named_by_server_name(&self, name: &[u8]) -> Option<BackendRef> {
+    pub(crate) fn named_by_server_name(&self, name: &[u8]) -> Option<NamedById> {
         let id = carrier::decode_server_name(name)?;
-        self.by_server_id.get(&self.configs.server_id_exact(&id).ok()?).copied()
+        self.named(&id, &self.configs.server_id_exact(&id).ok()?)
     }
 
     /// The node that a ufrag names, and the key that verifies its requests where there is one.
-    pub(crate) fn named_by_ufrag(&self, ufrag: &[u8]) -> Option<(BackendRef, Option<&IceKey>)> {
+    pub(crate) fn named_by_ufrag(&self, ufrag: &[u8]) -> Option<(NamedById, Option<&IceKey>)> {
         let id = carrier::decode_ufrag(ufrag)?;
-        let backend = *self.by_server_id.get(&self.configs.server_id_exact(&id).ok()?)?;
-        let config = self.configs.of(&id).ok()?.id();
-        let routing = self.fleet.routing.iter().find(|routing| routing.config.id() == config);
-        Some((backend, routing.and_then(|routing| routing.ice_key.as_ref())))
+        let named = self.named(&id, &self.configs.server_id_exact(&id).ok()?)?;
+        let mut routing = self.fleet.routing.iter();
+        let routing = routing.find(|routing| routing.config.id() == named.config);
+        Some((named, routing.and_then(|routing| routing.ice_key.as_ref())))
+    }
+
+    fn named(&self, id: &[u8], server_id: &ServerId) -> Option<NamedById> {
+        let backend = *self.by_server_id.get(server_id)?;
+        Some(NamedById { backend, config: ConfigId::from_first_byte(*id.first()?)? })
     }
 
     /// The backend of a registered session: the one registered for both ufrags before the one
@@ -235,6 +261,11 @@ impl Table {
     pub(crate) fn sender(&self, address: SocketAddr, way: Forward) -> Option<BackendRef> {
         let backend = *self.by_address.get(&address)?;
         self.backend(backend).is_some_and(|found| found.forward == way).then_some(backend)
+    }
+
+    /// How many backends there are, and places of former ones.
+    pub(crate) const fn slots(&self) -> usize {
+        self.backends.slots.len()
     }
 
     /// How many addresses are reached by `nat`: of IPv4, and of IPv6.

@@ -22,7 +22,11 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use wire::quic_lb::ConfigId;
 
-use crate::quic::KEY_LEN;
+use crate::quic::{CID_LIFETIME, KEY_LEN};
+
+/// Shortest and longest life of a connection ID.
+const CID_LIFETIMES: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_hours(1);
 
 /// One node's configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -83,7 +87,7 @@ pub struct Fleet {
     pub user: Option<String>,
     /// Where that user's password is.
     pub password_file: Option<PathBuf>,
-    /// The routing configuration that IDs are issued with; by default the lowest.
+    /// The routing configuration that IDs are issued with, whatever rotates; by default the newest.
     pub config: Option<u8>,
 }
 
@@ -159,6 +163,9 @@ pub struct WebTransport {
     pub certificate: Option<PathBuf>,
     /// Its key.
     pub key: Option<PathBuf>,
+    /// How long a QUIC connection ID lives: after a rotation of keys, connections move within this time.
+    #[serde(deserialize_with = "duration")]
+    pub cid_lifetime: Duration,
 }
 
 /// `[keys]`
@@ -245,7 +252,12 @@ pub(crate) const NO_FLEET: &str = "needs path, a fleet file, or url, a control, 
 
 impl Default for WebTransport {
     fn default() -> Self {
-        Self { domain: "onevip.invalid".to_owned(), certificate: None, key: None }
+        Self {
+            domain: "onevip.invalid".to_owned(),
+            certificate: None,
+            key: None,
+            cid_lifetime: CID_LIFETIME,
+        }
     }
 }
 
@@ -362,6 +374,9 @@ impl Config {
         }
         if self.webtransport.certificate.is_some() != self.webtransport.key.is_some() {
             return Err(("webtransport", "certificate and key go together"));
+        }
+        if !CID_LIFETIMES.contains(&self.webtransport.cid_lifetime) {
+            return Err(("webtransport.cid_lifetime", "must be between 1 s and 1 h"));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Who this node is in the fleet: the IDs it gives out, and what IDs it meets mean.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     sync::{
         Arc,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use control::fleet::{Fleet, State};
+use control::fleet::{Fleet, Phase, Routing, State};
 use data_encoding::BASE64_NOPAD;
 use wire::{
     carrier::{self, IceKey},
@@ -25,6 +26,8 @@ pub struct Identity {
     counter: AtomicU64,
     /// Bytes of every connection ID that this node issues; quinn reads short headers at one length.
     cid_len: usize,
+    /// The configuration that this node issues by whatever the fleet says.
+    pinned: Option<ConfigId>,
 }
 
 #[derive(Debug)]
@@ -93,12 +96,13 @@ pub enum NotInFleet {
 }
 
 impl Identity {
-    /// The node `name` of `fleet`, issuing IDs of configuration `config`, or of the lowest one.
+    /// The node `name` of `fleet`, issuing IDs of configuration `pinned`, or of the newest that is in
+    /// phase issuing; of several that were there from the beginning, the lowest.
     ///
     /// # Errors
     /// [`NotInFleet`].
-    pub fn new(name: &str, fleet: Fleet, config: Option<ConfigId>) -> Result<Self, NotInFleet> {
-        let view = View::new(name, fleet, config)?;
+    pub fn new(name: &str, fleet: Fleet, pinned: Option<ConfigId>) -> Result<Self, NotInFleet> {
+        let view = View::new(name, fleet, pinned, None)?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|_| NotInFleet::NoRandom)?;
         Ok(Self {
@@ -106,10 +110,12 @@ impl Identity {
             cid_len: view.issuing.cid_len(),
             view: ArcSwap::from_pointee(view),
             counter: AtomicU64::new(u64::from_le_bytes(seed)),
+            pinned,
         })
     }
 
-    /// Takes over a changed fleet.
+    /// Takes over a changed fleet. What is issued from now on is by the newest configuration that is in
+    /// phase issuing; what was issued before keeps its meaning while the fleet has its configuration.
     ///
     /// # Errors
     /// [`NotInFleet`]; then the former view stays.
@@ -118,7 +124,7 @@ impl Identity {
             let view = self.view.load();
             (view.issuing.id(), view.server_id)
         };
-        let view = View::new(&self.name, fleet, Some(issuing))?;
+        let view = View::new(&self.name, fleet, self.pinned, Some(issuing))?;
         if view.server_id != old {
             return Err(NotInFleet::OtherServerId { old, new: view.server_id });
         }
@@ -148,10 +154,19 @@ impl Identity {
         self.view.load().state == State::Serving
     }
 
+    /// The configuration that it issues IDs by.
+    #[must_use]
+    pub fn issuing(&self) -> ConfigId {
+        self.view.load().issuing.id()
+    }
+
     /// A new routing ID of this node.
     #[must_use]
     pub fn issue(&self) -> ConnectionId {
-        let view = self.view.load();
+        self.issue_by(&self.view.load())
+    }
+
+    fn issue_by(&self, view: &View) -> ConnectionId {
         let nonce = self.nonce(view.issuing.nonce_len());
         view.issuing
             .encode(&view.server_id, &nonce)
@@ -161,8 +176,10 @@ impl Identity {
     /// A new ICE user fragment of this node, with its password.
     #[must_use]
     pub fn issue_credentials(&self) -> (String, String) {
-        let ufrag = carrier::encode_ufrag(&self.issue());
-        let password = match &self.view.load().ice_key {
+        // One view for both: the password is by the key of the ufrag's own configuration.
+        let view = self.view.load();
+        let ufrag = carrier::encode_ufrag(&self.issue_by(&view));
+        let password = match &view.ice_key {
             Some(key) => key.password(ufrag.as_bytes()).to_string(),
             None => random_password(),
         };
@@ -212,12 +229,16 @@ impl Identity {
 }
 
 impl View {
-    fn new(name: &str, fleet: Fleet, config: Option<ConfigId>) -> Result<Self, NotInFleet> {
+    fn new(
+        name: &str,
+        fleet: Fleet,
+        pinned: Option<ConfigId>,
+        former: Option<ConfigId>,
+    ) -> Result<Self, NotInFleet> {
         let node = fleet.nodes.iter().find(|node| node.id.as_str() == name);
         let node = node.ok_or_else(|| NotInFleet::Unknown(name.to_owned()))?;
         let server_id = node.server_id.ok_or_else(|| NotInFleet::NoServerId(name.to_owned()))?;
-        let lowest = || fleet.routing.iter().map(|routing| routing.config.id()).min();
-        let id = config.or_else(lowest).or(ConfigId::new(0));
+        let id = pinned.or_else(|| newest(&fleet, former)).or(ConfigId::new(0));
         let routing = fleet.routing.iter().find(|routing| Some(routing.config.id()) == id);
         let Some(routing) = routing else {
             return Err(NotInFleet::NoConfig(id.expect("0 is a configuration number")));
@@ -242,6 +263,17 @@ impl View {
             Some(State::Serving | State::Draining) => Named::Other,
         }
     }
+}
+
+/// What IDs are issued by: the newest; of several that were there from the beginning the one that was
+/// issued by before, or the lowest.
+fn newest(fleet: &Fleet, former: Option<ConfigId>) -> Option<ConfigId> {
+    let issuing = fleet.routing.iter().filter(|routing| routing.phase == Phase::Issuing);
+    let order = |routing: &&Routing| {
+        let id = routing.config.id();
+        (routing.since, Some(id) == former, Reverse(id))
+    };
+    issuing.max_by_key(order).map(|routing| routing.config.id())
 }
 
 /// 24 random bytes in ice-char base64: 192 bits, where RFC 8445 asks for 128.
@@ -298,5 +330,77 @@ pub(crate) mod tests {
             identity.apply(state(node, said)).expect("a valid fleet");
             assert_eq!(identity.is_serving(), serving, "{node} is {said}");
         }
+    }
+
+    /// The fleet with these `[[routing]]`, each of number, phase and since.
+    fn rotating(configs: &[(u8, &str, u64)]) -> Fleet {
+        let one = |(config, phase, since): &(u8, &str, u64)| {
+            let key = format!("{config:02x}").repeat(32);
+            format!(
+                "[[routing]]\nconfig = {config}\nphase = \"{phase}\"\nsince = {since}\n\
+                 ice_key = \"{key}\"\n"
+            )
+        };
+        let routing: String = configs.iter().map(one).collect();
+        fleet(&FLEET.replace("[[routing]]\nconfig = 0\n", &routing))
+    }
+
+    #[test]
+    fn ids_are_issued_by_the_newest_configuration_in_phase_issuing_from_the_moment_it_is() {
+        let identity = Identity::new("a", rotating(&[(0, "issuing", 0)]), None).expect("in it");
+        for (routing, issues) in [
+            (&[(0, "issuing", 0), (1, "published", 5)][..], 0),
+            (&[(0, "issuing", 0), (1, "issuing", 7)], 1),
+            (&[(0, "retiring", 9), (1, "issuing", 7)], 1),
+            (&[(1, "issuing", 7)], 1),
+            // A number that has been free is given again.
+            (&[(0, "issuing", 12), (1, "issuing", 7)], 0),
+        ] {
+            let before = identity.issue();
+            identity.apply(rotating(routing)).expect("a valid fleet");
+            assert_eq!(identity.issuing().value(), issues, "{routing:?}");
+            assert_eq!(identity.issue()[0] >> 5, issues);
+            let known = routing.iter().any(|(config, ..)| *config == before[0] >> 5);
+            let named = if known { Named::Me } else { Named::Nobody };
+            assert_eq!(
+                identity.named_by_cid(&before),
+                named,
+                "what was issued before: {routing:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_password_is_by_the_key_of_its_own_ufrags_configuration() {
+        let identity = Identity::new("a", rotating(&[(0, "issuing", 0)]), None).expect("in it");
+        for (config, routing) in [
+            (0, rotating(&[(0, "issuing", 0)])),
+            (1, rotating(&[(0, "issuing", 0), (1, "issuing", 3)])),
+        ] {
+            identity.apply(routing).expect("a valid fleet");
+            let (ufrag, password) = identity.issue_credentials();
+            let expected = IceKey::new(&[config; 32]).password(ufrag.as_bytes()).to_string();
+            assert_eq!(password, expected, "configuration {config}");
+        }
+    }
+
+    #[test]
+    fn a_pinned_node_issues_by_its_own_configuration_whatever_rotates() {
+        let pinned = ConfigId::new(0);
+        let identity = Identity::new("a", rotating(&[(0, "issuing", 0)]), pinned).expect("in it");
+        identity.apply(rotating(&[(0, "issuing", 0), (1, "issuing", 3)])).expect("valid");
+        assert_eq!(identity.issuing().value(), 0);
+        let refused = identity.apply(rotating(&[(1, "issuing", 3)])).expect_err("it has gone");
+        assert_eq!(refused.to_string(), "the fleet has no routing configuration 0");
+    }
+
+    #[test]
+    fn of_configurations_of_one_age_the_one_in_use_is_kept() {
+        let both = || rotating(&[(0, "issuing", 0), (1, "issuing", 0)]);
+        let began_alone = Identity::new("a", rotating(&[(1, "issuing", 0)]), None).expect("in it");
+        began_alone.apply(both()).expect("valid");
+        assert_eq!(began_alone.issuing().value(), 1, "LBs may not have the other yet");
+        let began_with_both = Identity::new("a", both(), None).expect("in it");
+        assert_eq!(began_with_both.issuing().value(), 0, "the lowest");
     }
 }

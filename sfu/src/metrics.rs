@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use control::exposition::Exposition;
+use wire::quic_lb::ConfigId;
 
 /// The two kinds of clients.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
@@ -114,6 +115,7 @@ pub struct Metrics {
     migrations: [AtomicU64; Kind::ALL.len()],
     misrouted: [AtomicU64; Kind::ALL.len()],
     sessions: [AtomicU64; Kind::ALL.len()],
+    ice_sessions_by_config: [AtomicU64; ConfigId::COUNT],
     drops: [AtomicU64; Drop::ALL.len()],
     forwarded: AtomicU64,
     keyframe_requests: AtomicU64,
@@ -145,6 +147,21 @@ impl Metrics {
     /// There are so many sessions now.
     pub fn set_sessions(&self, kind: Kind, count: usize) {
         self.sessions[kind as usize].store(count as u64, Ordering::Relaxed);
+    }
+
+    /// So many WebRTC sessions have user fragments of each routing configuration now.
+    pub fn set_ice_sessions_by_config(&self, counts: &[u64; ConfigId::COUNT]) {
+        for (gauge, count) in self.ice_sessions_by_config.iter().zip(counts) {
+            gauge.store(*count, Ordering::Relaxed);
+        }
+    }
+
+    /// WebRTC sessions by the routing configuration of their user fragments, where there are any.
+    pub fn ice_sessions_by_config(&self) -> impl Iterator<Item = (u8, u64)> {
+        let gauges = (0..).zip(&self.ice_sessions_by_config);
+        gauges
+            .map(|(config, gauge)| (config, gauge.load(Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
     }
 
     /// A session came (`true`) or went.
@@ -195,6 +212,15 @@ impl Metrics {
         out.gauge("onevip_sfu_sessions", "Sessions now.").samples("kind", Kind::ALL, |&kind| {
             (kind.label(), value(&self.sessions[kind as usize]))
         });
+        let by_config: Vec<_> = self
+            .ice_sessions_by_config()
+            .map(|(config, count)| (config.to_string(), count))
+            .collect();
+        out.gauge(
+            "onevip_sfu_ice_sessions_by_config",
+            "WebRTC sessions by the routing configuration of their user fragments.",
+        )
+        .samples("config", &by_config, |(config, count)| (config.as_str(), *count));
         out.counter("onevip_sfu_drops_total", "What was dropped, and why.").samples(
             "reason",
             Drop::ALL,

@@ -67,6 +67,8 @@ pub struct Setup {
     pub certificate: Option<Certificate>,
     /// What SNI labels stand in front of.
     pub domain: String,
+    /// How long a QUIC connection ID lives.
+    pub cid_lifetime: Duration,
     /// Where clients' offers are answered.
     pub signalling: TcpListener,
     /// Where health and metrics are served.
@@ -117,7 +119,9 @@ impl Node {
         let endpoints = quic_sockets
             .iter()
             .zip(&keys_of)
-            .map(|(socket, keys)| quic::endpoint(socket.clone(), &identity, keys, &certificate))
+            .map(|(socket, keys)| {
+                quic::endpoint(socket.clone(), &identity, keys, &certificate, setup.cid_lifetime)
+            })
             .collect::<io::Result<Vec<_>>>()?;
 
         let (inbox, received) = mpsc::channel(INBOX_MAX);

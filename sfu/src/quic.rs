@@ -54,7 +54,11 @@ impl FleetKeys {
     }
 }
 
-/// An endpoint on a socket.
+/// How long a connection ID lives, unless a configuration says otherwise: connections that live have moved
+/// to another routing configuration by then.
+pub const CID_LIFETIME: Duration = Duration::from_mins(2);
+
+/// An endpoint on a socket, whose connection IDs live for `cid_lifetime`.
 ///
 /// # Errors
 /// A certificate that rustls does not take, or those of the runtime.
@@ -63,9 +67,10 @@ pub fn endpoint(
     identity: &Arc<Identity>,
     keys: &FleetKeys,
     certificate: &Certificate,
+    cid_lifetime: Duration,
 ) -> io::Result<Endpoint> {
     let server = server_config(keys, certificate)?;
-    let config = endpoint_config(identity.clone(), keys)?;
+    let config = endpoint_config(identity.clone(), keys, cid_lifetime)?;
     Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))
 }
 
@@ -86,7 +91,11 @@ pub(crate) fn check(certificate: &Certificate) -> io::Result<()> {
     server_config(&FleetKeys { reset: [0; KEY_LEN], token: [0; KEY_LEN] }, certificate).map(drop)
 }
 
-fn endpoint_config(identity: Arc<Identity>, keys: &FleetKeys) -> io::Result<EndpointConfig> {
+fn endpoint_config(
+    identity: Arc<Identity>,
+    keys: &FleetKeys,
+    cid_lifetime: Duration,
+) -> io::Result<EndpointConfig> {
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &keys.reset)));
     config
         .max_udp_payload_size(u16::try_from(PAYLOAD_MAX).unwrap_or(u16::MAX))
@@ -98,7 +107,7 @@ fn endpoint_config(identity: Arc<Identity>, keys: &FleetKeys) -> io::Result<Endp
     // One clock for all clients of a dead node would make them wait for each other; `RoutingIds`
     // limits resets instead.
     config.min_reset_interval(Duration::ZERO);
-    config.cid_generator(move || Box::new(RoutingIds::new(identity.clone())));
+    config.cid_generator(move || Box::new(RoutingIds::new(identity.clone(), cid_lifetime)));
     Ok(config)
 }
 

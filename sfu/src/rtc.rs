@@ -212,8 +212,13 @@ impl WebRtc {
         self.timers.clear(key);
         let mut touched = BTreeSet::new();
         self.rooms.leave(now, key, &mut self.sessions, &mut touched);
-        self.metrics.set_sessions(Kind::Ice, self.sessions.len());
+        self.tell_sessions();
         self.drain(now, None, touched);
+    }
+
+    fn tell_sessions(&self) {
+        self.metrics.set_sessions(Kind::Ice, self.sessions.len());
+        self.metrics.set_ice_sessions_by_config(self.sessions.by_config());
     }
 
     fn credentials(&self) -> IceCreds {

@@ -1,6 +1,6 @@
 //! `onevip node drain`: progress until the node is empty.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use control::client::Client;
 use reqwest::Method;
@@ -16,6 +16,10 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Reports that must say so before a node counts as empty: the last one may be of a moment before it
 /// heard that it drains.
 const REPORTS: u64 = 2;
+
+/// How often the LBs must say that nothing goes to a node that says nothing itself: in as much time they
+/// have reported again.
+const LOOKS: u64 = 30;
 
 pub(super) async fn run(
     client: &Client,
@@ -35,6 +39,30 @@ pub(super) async fn run(
     let mut empty_since = None;
     loop {
         let node: Value = client.get(&path).await?;
+        let flows = flows(client).await?.get(id).copied().unwrap_or_default();
+        if node["node"]["unattended"] == true {
+            // Nobody counts its sessions, but the LBs see who speaks to it.
+            if said != Some((None, flows)) {
+                eprintln!("{id}: {}", flows_left(flows));
+                said = Some((None, flows));
+            }
+            match empty_since {
+                _ if flows > 0 => empty_since = None,
+                None => empty_since = Some(0),
+                Some(looks) if looks < LOOKS => empty_since = Some(looks + 1),
+                Some(_) => {
+                    let answer = json!({ "node": id, "empty": true, "alive": node["alive"] });
+                    done(&format!("{id} is empty, by what the LBs say"), &answer, output);
+                    return Ok(());
+                }
+            }
+            if end.is_some_and(|end| Instant::now() >= end) {
+                let left = flows_left(flows);
+                return Err(Error::NotDone(format!("{id} is not empty yet: {left}")));
+            }
+            time::sleep(LOOK).await;
+            continue;
+        }
         if node["alive"] != true {
             let answer = json!({ "node": id, "empty": null, "alive": false });
             done(
@@ -49,10 +77,11 @@ pub(super) async fn run(
         }
         let sessions = node["stats"]["sessions"].as_u64();
         let report = node["stats"]["report"].as_u64().unwrap_or(0);
-        if said != Some(sessions) {
-            eprintln!("{id}: {}", left(sessions));
-            said = Some(sessions);
+        if said != Some((sessions, flows)) {
+            eprintln!("{id}: {}", left(sessions, flows));
+            said = Some((sessions, flows));
         }
+        let sessions = sessions.map(|sessions| sessions.max(flows));
         match (sessions, empty_since) {
             (Some(0), Some(since)) if report >= since + REPORTS => {
                 let answer = json!({ "node": id, "empty": true, "alive": true });
@@ -64,16 +93,38 @@ pub(super) async fn run(
             _ => empty_since = None,
         }
         if end.is_some_and(|end| Instant::now() >= end) {
-            return Err(Error::NotDone(format!("{id} is not empty yet: {}", left(sessions))));
+            let left = left(said.and_then(|(sessions, _)| sessions), flows);
+            return Err(Error::NotDone(format!("{id} is not empty yet: {left}")));
         }
         time::sleep(LOOK).await;
     }
 }
 
-fn left(sessions: Option<u64>) -> String {
-    match sessions {
+/// Flows of each node, of all LBs that hold their leases.
+pub(super) async fn flows(client: &Client) -> Result<BTreeMap<String, u64>, Error> {
+    let answer: Value = client.get("/v1/lbs").await?;
+    let mut sums = BTreeMap::new();
+    for lb in answer["lbs"].as_array().into_iter().flatten() {
+        for (node, flows) in lb["flows"].as_object().into_iter().flatten() {
+            *sums.entry(node.clone()).or_default() += flows.as_u64().unwrap_or_default();
+        }
+    }
+    Ok(sums)
+}
+
+fn flows_left(flows: u64) -> String {
+    match flows {
+        0 => "no flow at any LB".to_owned(),
+        1 => "1 flow at the LBs".to_owned(),
+        flows => format!("{flows} flows at the LBs"),
+    }
+}
+
+fn left(sessions: Option<u64>, flows: u64) -> String {
+    let sessions = match sessions {
         Some(1) => "1 session left".to_owned(),
         Some(sessions) => format!("{sessions} sessions left"),
         None => "it does not say what it has".to_owned(),
-    }
+    };
+    if flows == 0 { sessions } else { format!("{sessions}, {}", flows_left(flows)) }
 }

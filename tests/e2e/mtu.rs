@@ -147,6 +147,7 @@ async fn node(
         keys: FleetKeys { reset: [1; 32], token: [2; 32] },
         certificate: None,
         domain: "onevip.invalid".to_owned(),
+        cid_lifetime: sfu::quic::CID_LIFETIME,
         signalling: listen().await.expect("a port is free"),
         admin: listen().await.expect("a port is free"),
     });

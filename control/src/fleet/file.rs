@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use wire::quic_lb::ServerId;
 
-use super::{Fleet, Forward, NodeId, Serves, State, Warning};
+use super::{Fleet, Forward, NodeId, Phase, Serves, State, Warning};
 use crate::{
     hex::{Key, optional_server_id},
     toml_file::{self, FileError},
@@ -34,6 +34,10 @@ pub(super) struct RoutingSpec {
     pub(super) nonce_len: usize,
     pub(super) key: Option<Key<16>>,
     pub(super) ice_key: Option<Key<32>>,
+    #[serde(default)]
+    pub(super) phase: Phase,
+    #[serde(default)]
+    pub(super) since: u64,
 }
 
 const fn default_server_id_len() -> usize {

@@ -13,7 +13,7 @@ use wire::{
 };
 
 use super::{
-    Fleet, Node, Routing, Spec,
+    Fleet, Node, Phase, Routing, Spec,
     file::{NodeSpec, RoutingSpec},
     sessions::{Misfits, sessions},
 };
@@ -115,7 +115,11 @@ fn routing(specs: &[RoutingSpec]) -> Result<Vec<Routing>, Invalid> {
         let config = Config::new(id, spec.server_id_len, spec.nonce_len, cipher_key)
             .map_err(|error| Invalid::new(format!("routing[{index}]"), error))?;
         let ice_key = spec.ice_key.as_ref().map(|key| IceKey::new(&key.0));
-        all.push(Routing { config, ice_key });
+        all.push(Routing { config, ice_key, phase: spec.phase, since: spec.since });
+    }
+    if !all.is_empty() && all.iter().all(|routing| routing.phase != Phase::Issuing) {
+        let problem = "no configuration is in phase issuing, so nodes could issue no IDs";
+        return Err(Invalid::new("routing", problem));
     }
     Ok(all)
 }

@@ -15,6 +15,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, http::StatusCode};
+use wire::quic_lb::ConfigId;
 
 use super::{
     Api,
@@ -25,7 +26,7 @@ use super::{
 use crate::{
     api::{Heartbeat, Load, Own, Registration},
     fleet::{self, NodeId},
-    records::{self, Alive, Member, Stats},
+    records::{self, Alive, IdUses, Ids, Member, Stats},
     registry::{Registry, Wish},
     store::{Condition, Entry, LeaseId, Outcome, Store, StoreError, Txn},
 };
@@ -103,6 +104,12 @@ impl Heartbeat {
         }
         if self.load.is_some_and(|load| load.busy_percent > 100) {
             return Err(Problem::invalid("load.busy_percent must be 0 to 100"));
+        }
+        let is_config = |config: &u8| ConfigId::new(*config).is_some();
+        if let Some(IdUses { issues, sessions }) = &self.ids
+            && !(is_config(issues) && sessions.keys().all(is_config))
+        {
+            return Err(Problem::invalid("ids: routing configurations are numbered 0 to 6"));
         }
         let node = &mut self.node;
         for (key, text) in [
@@ -205,6 +212,14 @@ async fn renew<S: Store>(
         let report = before.map_or(0, |stats| stats.report) + 1;
         let stats = Stats { report, sessions, sessions_max, busy_percent };
         txn.then.push(records::put(records::stats(id), &stats, Some(lease)));
+    }
+    if let Some(uses) = &heartbeat.ids {
+        let ids = Ids { epoch: alive.epoch, uses: uses.clone() };
+        let (before, at) = read::<_, Ids>(store, &records::ids(id)).await?;
+        // Also what a former lease would take away.
+        if before.as_ref() != Some(&ids) || at.and_then(|at| at.lease) != Some(lease) {
+            txn.then.push(records::put(records::ids(id), &ids, Some(lease)));
+        }
     }
     if txn.then.is_empty() {
         return Ok(Some(ttl));

@@ -13,6 +13,7 @@ use axum::{
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+use wire::quic_lb::ConfigId;
 
 use super::{
     Api,
@@ -58,6 +59,10 @@ pub(super) struct LbView {
     revision: Option<u64>,
     /// Live flows of each node.
     flows: BTreeMap<String, u64>,
+    /// Routing configurations by number: seconds since an ID of it came or, where none has, since this LB
+    /// has known it.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    configs: BTreeMap<u8, u64>,
     /// Nodes that do not answer its probes.
     #[schema(value_type = Vec<String>)]
     silent: BTreeSet<NodeId>,
@@ -162,7 +167,7 @@ fn is_welcome(
 }
 
 fn check(report: LbReport, from: IpAddr) -> Result<(Balancer, Lb), Problem> {
-    let LbReport { instance, mut addresses, revision, flows, silent, version } = report;
+    let LbReport { instance, mut addresses, revision, flows, configs, silent, version } = report;
     extract::label("version", &version)?;
     if !instance.is_empty() && NodeId::try_from(instance.clone()).is_err() {
         let problem = "instance must be at most 64 characters of A-Z a-z 0-9 . _ -";
@@ -190,7 +195,10 @@ fn check(report: LbReport, from: IpAddr) -> Result<(Balancer, Lb), Problem> {
     if let Some(name) = flows.keys().find(|name| NodeId::try_from((*name).clone()).is_err()) {
         return Err(Problem::invalid(format_args!("flows: {name:?} is not the name of a node")));
     }
-    Ok((Balancer { addresses }, Lb { instance, revision, flows, silent, version }))
+    if configs.keys().any(|config| ConfigId::new(*config).is_none()) {
+        return Err(Problem::invalid("configs: routing configurations are numbered 0 to 6"));
+    }
+    Ok((Balancer { addresses }, Lb { instance, revision, flows, configs, silent, version }))
 }
 
 /// The LBs, by name: those that hold their leases, and those that do not.
@@ -215,8 +223,8 @@ pub(super) async fn list<S: Store>(store: &S) -> Result<Vec<LbView>, Problem> {
         let Balancer { addresses } = records::read(entry)?;
         let alive = report.is_some();
         let revision = report.as_ref().map(|report| report.revision);
-        let Lb { flows, silent, version, .. } = report.unwrap_or_default();
-        lbs.push(LbView { id, addresses, alive, revision, flows, silent, version });
+        let Lb { flows, configs, silent, version, .. } = report.unwrap_or_default();
+        lbs.push(LbView { id, addresses, alive, revision, flows, configs, silent, version });
     }
     Ok(lbs)
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{BALANCERS, LBS, MEMBERS, NODES, ROOMS, SESSIONS, STATS, VIPS};
+use super::{BALANCERS, IDS, LBS, MEMBERS, NODES, ROOMS, SESSIONS, STATS, VIPS};
 use crate::fleet::NodeId;
 
 /// Key of a node's membership.
@@ -59,6 +59,12 @@ pub fn session(ufrag: &str, client_ufrag: Option<&str>) -> String {
 #[must_use]
 pub fn stats(id: &NodeId) -> String {
     format!("{STATS}{id}")
+}
+
+/// Key of how a node writes its IDs.
+#[must_use]
+pub fn ids(id: &NodeId) -> String {
+    format!("{IDS}{id}")
 }
 
 /// Key of a room. Names with a slash would reach into other tenants, so they are refused before.

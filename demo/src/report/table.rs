@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{KindReport, LbCounts, Report};
+use super::{KindReport, LbCounts, Report, Rotations};
 use crate::{
     measure::{Gap, quantile},
     moves::Cause,
@@ -96,6 +96,11 @@ impl fmt::Display for Report {
         )?;
         count(f, "media at a node without its session (no_session)", nodes.no_session, None)?;
         count(f, "checks at a node without their session", nodes.unknown_ufrag, None)?;
+        if self.rotations.asked > 0 {
+            let Rotations { asked, done } = self.rotations;
+            let done = format!("{done} of {asked}");
+            line(f, "rotations of keys meanwhile, done", &done, &done)?;
+        }
         writeln!(f)?;
         self.lbs(f)
     }

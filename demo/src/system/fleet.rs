@@ -7,6 +7,7 @@ use std::{
 };
 
 use control::{
+    api::RoutingView,
     client::Client,
     fleet::{NodeId, State},
     hex,
@@ -86,7 +87,7 @@ impl Control {
         let known = Tokens { operator: token(operator)?, node: token(node)?, lb: token(lb)? };
         let listener = TcpListener::bind((loopback, 0)).await.map_err(io_error("control"))?;
         let address = listener.local_addr().map_err(io_error("control"))?;
-        let api = Api::new(store.clone(), shape.ttl, known);
+        let api = Api::new(store.clone(), shape.ttl, known).quiet(shape.quiet);
         let mut serving = JoinSet::new();
         serving.spawn(async {
             if let Err(problem) = api.serve(listener).await {
@@ -151,6 +152,16 @@ impl Control {
     pub(super) async fn want(&self, index: usize, state: State) -> Result<(), SystemError> {
         let id = NodeId::try_from(node_name(index)).map_err(failed)?;
         self.registry.want(&id, state).await.map_err(failed)
+    }
+
+    pub(super) async fn rotate(&self) -> Result<RoutingView, SystemError> {
+        let client = self.client(self.operator_token())?;
+        client.post("/v1/routing/rotate").await.map_err(failed)
+    }
+
+    pub(super) async fn routing(&self) -> Result<RoutingView, SystemError> {
+        let client = self.client(self.operator_token())?;
+        client.get("/v1/routing").await.map_err(failed)
     }
 
     pub(super) async fn join(&self, room: &str) -> Result<Joined, SystemError> {

@@ -17,7 +17,7 @@ use lb::{
 use sfu::{Node, config as node_config};
 use tokio::{net::TcpListener, task::JoinSet};
 
-use super::{SystemError, fleet::Control, io_error, node_name, server_id, wait_for};
+use super::{Shape, SystemError, fleet::Control, io_error, node_name, server_id, wait_for};
 
 /// An LB, running or not.
 pub(super) struct Lb {
@@ -123,6 +123,7 @@ impl Member {
         index: usize,
         loopback: IpAddr,
         control: &Control,
+        shape: &Shape,
     ) -> Result<Self, SystemError> {
         let name = node_name(index);
         let any = SocketAddr::new(loopback, 0);
@@ -136,7 +137,10 @@ impl Member {
             tunnel: Some(node_config::Tunnel { listen: any, lbs: Vec::new() }),
             udp: None,
             ice: node_config::Ice::default(),
-            webtransport: node_config::WebTransport::default(),
+            webtransport: node_config::WebTransport {
+                cid_lifetime: shape.cid_lifetime,
+                ..node_config::WebTransport::default()
+            },
             keys: node_config::Keys::default(),
             signalling: node_config::Signalling { listen: any },
             admin: node_config::Admin { listen: any, drain: Duration::ZERO },

@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     counters::Counters,
+    engine::BackendTraffic,
     table::{BackendRef, Table},
 };
 
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     SetFlowIdle(Duration),
     /// Send some flows back, the last used first.
     SampleFlows(usize, mpsc::Sender<Vec<FlowSample>>),
+    /// Send back what there is of each backend.
+    CountTraffic(mpsc::Sender<Vec<BackendTraffic>>),
     /// End.
     Stop,
 }

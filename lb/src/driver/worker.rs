@@ -160,6 +160,9 @@ impl Worker {
                     });
                     let _asker_left = reply.send(sample.collect());
                 }
+                Command::CountTraffic(reply) => {
+                    let _asker_left = reply.send(self.engine.traffic().collect());
+                }
                 Command::Stop => return false,
             }
         }

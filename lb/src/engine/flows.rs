@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use wire::{FiveTuple, stun::TransactionId};
 
-use super::{Limits, Secret, secret::Fingerprint};
+use super::{Limits, Secret, secret::Fingerprint, traffic::Traffic};
 use crate::{
     bounded::{BoundedMap, Inserted},
     clock::Tick,
@@ -41,6 +41,8 @@ pub(super) struct Flows {
     secret: Secret,
     idle: Duration,
     flows: BoundedMap<FiveTuple, Flow>,
+    /// How many of them each backend has.
+    pub(super) traffic: Traffic,
     /// Requests forwarded without verification, by 5-tuple and transaction ID. Peers choose both,
     /// so the map is keyed by fingerprint; a flood pushes out the oldest, which delays a binding to
     /// the client's next check.
@@ -74,6 +76,7 @@ impl Flows {
             secret: *secret,
             idle: limits.flow_idle,
             flows: BoundedMap::new(limits.flows, secret.hasher(1)),
+            traffic: Traffic::default(),
             checks: BoundedMap::new(limits.flows.min(CHECKS_MAX), secret.hasher(2)),
         }
     }
@@ -106,7 +109,8 @@ impl Flows {
 
     /// The backend of a 5-tuple's flow, which is used by this.
     pub(super) fn follow(&mut self, now: Tick, tuple: &FiveTuple) -> Option<BackendRef> {
-        self.flows.get_fresh(tuple, now, self.idle).map(|flow| flow.backend)
+        let gone = |flow: &Flow| self.traffic.freed(flow.backend);
+        self.flows.get_fresh_or(tuple, now, self.idle, gone).map(|flow| flow.backend)
     }
 
     /// Notes that a request was forwarded to `backend` unverified.
@@ -163,13 +167,16 @@ impl Flows {
             }
             counters.flow_moves().add(1);
         }
-        if self.flows.insert(*tuple, Flow { backend, proved: now }, now) == Inserted::Evicting {
+        let gone = |flow: &Flow| self.traffic.freed(flow.backend);
+        let inserted = self.flows.insert_or(*tuple, Flow { backend, proved: now }, now, gone);
+        self.traffic.bound(backend);
+        if inserted == Inserted::Evicting {
             counters.evictions(TableLabel::Flows).add(1);
         }
     }
 
     pub(super) fn expire(&mut self, now: Tick, most: usize) {
-        self.flows.expire(now, self.idle, most);
+        self.flows.expire_or(now, self.idle, most, |flow| self.traffic.freed(flow.backend));
         self.checks.expire(now, CHECK_IDLE, most);
     }
 

@@ -17,7 +17,7 @@ use crate::{
     bounded::{BoundedMap, Inserted},
     clock::Tick,
     counters::{Counters, TableLabel},
-    table::BackendRef,
+    table::{BackendRef, NamedById},
     verdict::{Decision, Destination, DropReason, Route, Verdict},
 };
 
@@ -245,10 +245,12 @@ impl Engine {
     }
 
     /// To the node an ID names; if that is down, to a live one, which will reset the connection.
-    fn to_named(&self, named: BackendRef, by: Route, cid: &[u8]) -> Decision {
-        match self.table.backend(named) {
-            Some(backend) if backend.state == State::Down => self.hashed(cid),
-            _ => self.forward(named, by, DropReason::UnknownCid),
+    fn to_named(&self, named: NamedById, by: Route, cid: &[u8]) -> Decision {
+        let NamedById { backend, config } = named;
+        self.counters.config_uses(config).add(1);
+        match self.table.backend(backend) {
+            Some(found) if found.state == State::Down => self.hashed(cid),
+            _ => self.forward(backend, by, DropReason::UnknownCid),
         }
     }
 

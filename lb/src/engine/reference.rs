@@ -107,6 +107,8 @@ pub struct Counts {
     pub routes: BTreeMap<&'static str, u64>,
     /// Datagrams dropped, and verified requests refused the flow, by reason.
     pub drops: BTreeMap<&'static str, u64>,
+    /// Clients' datagrams in which a routing ID named a node, by the ID's configuration.
+    pub config_uses: BTreeMap<u8, u64>,
     /// Flows bound to another backend than before.
     pub flow_moves: u64,
     /// Held connections that made room for another.
@@ -231,7 +233,8 @@ impl Reference {
     // Places.
 
     /// To what an ID names; from a node that is down, to a live one.
-    fn named(&self, place: Place, by: Route, cid: &[u8]) -> Decision {
+    fn named(&mut self, place: Place, by: Route, id: &[u8], cid: &[u8]) -> Decision {
+        self.used(id);
         match self.places.find(&place) {
             Some((_, State::Down)) => self.hash(cid),
             _ => self.go(place, by, DropReason::UnknownCid),
@@ -250,6 +253,12 @@ impl Reference {
             Some((_, State::Down)) => Err(DropReason::NodeDown),
             Some((address, _)) => Ok(To { place, address, by }),
         }
+    }
+
+    /// A routing ID has named somebody, and was not made up where that can be told. Its configuration is in
+    /// the first three bits.
+    fn used(&mut self, id: &[u8]) {
+        *self.counts.config_uses.entry(id[0] >> 5).or_default() += 1;
     }
 
     fn count(&mut self, decision: &Decision) {

@@ -3,6 +3,7 @@
 use wire::{
     FiveTuple,
     carrier::{IceKey, Password},
+    quic_lb::ConfigId,
     stun::{BINDING, IceUsername, Message, MessageClass},
 };
 
@@ -44,10 +45,13 @@ impl Engine {
         message: &Message<'_>,
         username: &IceUsername<'_>,
     ) -> Verdict {
-        let Named { backend, by, password } = match self.named(message, username) {
+        let Named { backend, by, config, password } = match self.named(message, username) {
             Ok(named) => named,
             Err(reason) => return Verdict::Drop(reason),
         };
+        if let Some(config) = config {
+            self.counters.config_uses(config).add(1);
+        }
         let transaction = message.transaction_id();
         let destination = match (self.forward(backend, by, GONE), &password) {
             (Ok(destination), _) => destination,
@@ -77,16 +81,16 @@ impl Engine {
         let named = self.table.named_by_ufrag(username.server);
         // A session registered under its node's own routing ufrag does not do without the proof.
         let key = named.and_then(|(_, key)| key);
-        let (backend, by) = match (self.table.session(username), named) {
-            (Some(session), _) => (session, Route::Session),
-            (None, Some((node, _))) => (node, Route::Ufrag),
+        let (backend, by, config) = match (self.table.session(username), named) {
+            (Some(session), _) => (session, Route::Session, None),
+            (None, Some((node, _))) => (node.backend, Route::Ufrag, Some(node.config)),
             (None, None) => return Err(GONE),
         };
         let password = match key {
             Some(key) => Some(proven(message, username, key).ok_or(DropReason::Unauthenticated)?),
             None => None,
         };
-        Ok(Named { backend, by, password })
+        Ok(Named { backend, by, config, password })
     }
 
     /// A node's Binding success confirms that the session it answered for is at that 5-tuple.
@@ -111,6 +115,8 @@ impl Engine {
 struct Named {
     backend: BackendRef,
     by: Route,
+    /// The routing configuration of its ID, where that is what names it.
+    config: Option<ConfigId>,
     /// What has verified the check, where the fleet's key tells it.
     password: Option<Password>,
 }

@@ -1,4 +1,9 @@
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use control::{
     fleet::NodeId,
@@ -10,7 +15,10 @@ use control::{
 use tokio::time::{self, Interval};
 use tracing::{error, info, warn};
 
-use super::report::{self, Reporter};
+use super::{
+    report::{self, Reporter},
+    usage::Usage,
+};
 use crate::{
     Config, LoadBalancer,
     admin::Admin,
@@ -35,6 +43,8 @@ pub struct Following {
     prober: Option<Prober>,
     /// Who did not answer it.
     silent: BTreeSet<NodeId>,
+    /// What its workers have counted.
+    usage: Usage,
 }
 
 impl Following {
@@ -67,6 +77,7 @@ impl Following {
             probe,
             prober: None,
             silent: BTreeSet::new(),
+            usage: Usage::default(),
         };
         following.set_probing();
         following
@@ -94,6 +105,9 @@ impl Following {
             _ = self.look.tick() => {
                 self.lb.tidy();
                 if let Some(reporter) = &mut self.reporter {
+                    let now = now();
+                    self.usage.look(now, &self.lb);
+                    reporter.use_now(self.usage.flows(now), self.usage.configs(now));
                     reporter.see(self.lb.revision(), &self.silent);
                 }
             }
@@ -166,4 +180,12 @@ impl Following {
         self.lb.avoid(silent.clone());
         self.silent = silent;
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is reported is of now, and no datagram waits for it"
+)]
+fn now() -> Instant {
+    Instant::now()
 }

@@ -1,7 +1,7 @@
 //! What an LB tells its control: what it has applied, and whom it cannot reach.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     time::Duration,
@@ -38,6 +38,8 @@ pub(super) struct Reporter {
     interval: Interval,
     sending: Option<JoinHandle<Result<u64, ClientError>>>,
     failing: bool,
+    /// The revision of the last report.
+    said: u64,
     /// Whether `io.tunnel` leaves the address to the system.
     is_wildcard: bool,
 }
@@ -58,7 +60,7 @@ impl Reporter {
         let interval = every(INTERVAL);
         let is_wildcard = tunnel.is_unspecified();
         let (applied, sending, failing) = (None, None, false);
-        Self { line, id, report, applied, interval, sending, failing, is_wildcard }
+        Self { line, id, report, applied, interval, sending, failing, said: 0, is_wildcard }
     }
 
     /// Notes that control's `revision` has become table number `table`, and where datagrams for its
@@ -70,12 +72,21 @@ impl Reporter {
         }
     }
 
-    /// Notes what all workers decide by, and who is silent.
+    /// Notes flows of the nodes, and seconds since each routing configuration was used.
+    pub(super) fn use_now(&mut self, flows: BTreeMap<String, u64>, configs: BTreeMap<u8, u64>) {
+        self.report.flows = flows;
+        self.report.configs = configs;
+    }
+
+    /// Notes what all workers decide by, and who is silent. A new revision is said at once: others may
+    /// wait for it.
     pub(super) fn see(&mut self, table: u64, silent: &BTreeSet<NodeId>) {
         if let Some((applied, revision)) = self.applied
             && table >= applied
+            && self.report.revision != revision
         {
             self.report.revision = revision;
+            self.interval.reset_immediately();
         }
         if self.report.silent != *silent {
             self.report.silent.clone_from(silent);
@@ -89,6 +100,7 @@ impl Reporter {
         if self.sending.is_none() {
             self.interval.tick().await;
             let (line, report) = (self.line.clone(), self.report.clone());
+            self.said = report.revision;
             let patience = self.interval.period().max(INTERVAL);
             let send = async move {
                 let sent = time::timeout(patience, line.report(&id, &report)).await;
@@ -109,6 +121,9 @@ impl Reporter {
                 if self.interval.period() != third {
                     self.interval = every(third);
                     self.interval.reset();
+                }
+                if self.report.revision != self.said {
+                    self.interval.reset_immediately();
                 }
             }
             Ok(Err(problem)) if !self.failing => {

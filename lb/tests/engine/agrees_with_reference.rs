@@ -20,7 +20,7 @@ use lb::{
     },
 };
 use proptest::{prelude::*, sample::select};
-use wire::FiveTuple;
+use wire::{FiveTuple, quic_lb::ConfigId};
 
 use crate::world::{A, B, C, LISTENERS, Sfu, at_vip, beginning, parse, released, setup};
 use datagrams::{Sample, half_of_a_hello};
@@ -347,9 +347,20 @@ impl Both {
             let label = reason.label();
             prop_assert_eq!(counters.drops(reason).value(), expected.unwrap_or(0), "{}", label);
         }
+        for config in (0..7).filter_map(ConfigId::new) {
+            let expected = counts.config_uses.get(&config.value()).copied().unwrap_or(0);
+            prop_assert_eq!(counters.config_uses(config).value(), expected, "config {}", config);
+        }
         prop_assert_eq!(counters.flow_moves().value(), counts.flow_moves);
         let evicted = counters.evictions(TableLabel::Holds).value();
         prop_assert_eq!(evicted, counts.holds_evicted);
+
+        // Whatever became of them, each backend has as many as there are.
+        for traffic in self.engine.traffic() {
+            let flows = self.engine.flows(self.now);
+            let there = flows.filter(|flow| flow.backend == traffic.backend).count() as u64;
+            prop_assert_eq!(traffic.flows, there, "{:?}", traffic);
+        }
 
         // Those that idled for too long may lie around for a while: they answer for nothing.
         let flows = self.engine.flows(self.now);

@@ -4,6 +4,7 @@ use std::{
     time::Instant,
 };
 
+use control::records::IdUses;
 use ipnet::IpNet;
 
 use super::{Load, SESSIONS_MAX, Shared};
@@ -25,6 +26,13 @@ impl Handle {
     pub fn load(&self) -> Load {
         let free = u32::try_from(self.0.places.available_permits()).unwrap_or(SESSIONS_MAX);
         Load { sessions: SESSIONS_MAX.saturating_sub(free), sessions_max: SESSIONS_MAX }
+    }
+
+    /// By which routing configuration it issues IDs, and what sessions have theirs by which.
+    #[must_use]
+    pub fn ids(&self) -> IdUses {
+        let sessions = self.0.metrics.ice_sessions_by_config().collect();
+        IdUses { issues: self.0.identity.issuing().value(), sessions }
     }
 
     /// Tells clients to send to other addresses from now on. Sessions that there are go on: what is sent

@@ -15,12 +15,13 @@ const RESETS_PER_SECOND: u32 = 2_000;
 /// Connection IDs that are routing IDs of this node.
 pub(super) struct RoutingIds {
     identity: Arc<Identity>,
+    lifetime: Duration,
     resets: Mutex<Bucket>,
 }
 
 impl RoutingIds {
-    pub(super) fn new(identity: Arc<Identity>) -> Self {
-        Self { identity, resets: Mutex::new(Bucket::full(Instant::now())) }
+    pub(super) fn new(identity: Arc<Identity>, lifetime: Duration) -> Self {
+        Self { identity, lifetime, resets: Mutex::new(Bucket::full(Instant::now())) }
     }
 }
 
@@ -45,8 +46,9 @@ impl ConnectionIdGenerator for RoutingIds {
         self.identity.cid_len()
     }
 
+    /// So that connections that live move to the configuration that is issued by.
     fn cid_lifetime(&self) -> Option<Duration> {
-        None
+        Some(self.lifetime)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     InvalidFragment, InvalidOffer, Role, SessionId, WebRtc, fragment::Fragment, session::Session,
 };
-use crate::{RoomName, metrics::Kind};
+use crate::RoomName;
 
 /// Why a client does not get what it asks for.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +121,7 @@ impl WebRtc {
         let answer = session.answer(offer, &candidates, || credentials)?;
         let key = self.sessions.insert(session);
         self.rooms.join(&room, key, role == Role::Mirrored);
-        self.metrics.set_sessions(Kind::Ice, self.sessions.len());
+        self.tell_sessions();
         self.settle(now, key);
         Ok(Joined { id, answer: answer.sdp, tag })
     }
@@ -153,6 +153,7 @@ impl WebRtc {
             }
             Updated { answer: answer.sdp, tag }
         });
+        self.tell_sessions();
         self.settle(now, key);
         Ok(answer?)
     }
@@ -191,6 +192,7 @@ impl WebRtc {
         let tag = session.tag().to_owned();
         if let Some(renamed) = renamed {
             self.sessions.renamed(key, renamed.new, renamed.forgotten);
+            self.tell_sessions();
         }
         self.settle(now, key);
         Ok(Trickled::Restarted { fragment, tag })

@@ -9,7 +9,7 @@ use control::{
     fleet::NodeId,
     hex,
     line::Line,
-    records::Description,
+    records::{Description, IdUses},
 };
 use tokio::{
     task::JoinHandle,
@@ -76,6 +76,7 @@ impl Agent {
                 server_id: member.server_id.clone().unwrap_or_else(|| "any".to_owned()),
                 state: Own::Serving,
                 load: None,
+                ids: None,
                 node,
             },
             due: Instant::now(),
@@ -111,6 +112,18 @@ impl Agent {
     /// What it says of its load from now on.
     pub(super) const fn set_load(&mut self, load: Load) {
         self.heartbeat.load = Some(load);
+    }
+
+    /// What it says of its IDs from now on. That it issues by another configuration is said at once: a
+    /// rotation waits for it.
+    pub(super) fn set_ids(&mut self, ids: IdUses) {
+        let issues = |ids: &Option<IdUses>| ids.as_ref().map(|ids| ids.issues);
+        let before = issues(&self.heartbeat.ids);
+        self.heartbeat.ids = Some(ids);
+        if before.is_some() && before != issues(&self.heartbeat.ids) {
+            self.hurry = true;
+            self.due = Instant::now();
+        }
     }
 
     /// Calls when it is due; says until when the node may take new sessions without another call. May

@@ -181,6 +181,7 @@ fn start(
         keys: given.keys,
         certificate,
         domain: config.webtransport.domain.clone(),
+        cid_lifetime: config.webtransport.cid_lifetime,
         signalling: open.signalling,
         admin: open.admin,
     })

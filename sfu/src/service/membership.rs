@@ -48,6 +48,7 @@ impl Membership {
         if let Some(agent) = &mut self.agent {
             let (sessions, sessions_max) = (load.sessions, load.sessions_max);
             agent.set_load(api::Load { sessions, sessions_max, busy_percent: 0 });
+            agent.set_ids(self.node.ids());
         }
         let agent = self.agent.as_mut();
         let leased = async {

@@ -21,6 +21,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("udp.listen", udp(old) != udp(new)),
         ("ice.candidates", old.ice.candidates != new.ice.candidates),
         ("webtransport.domain", web.domain != new_web.domain),
+        ("webtransport.cid_lifetime", web.cid_lifetime != new_web.cid_lifetime),
         // Between two of files, it changes at once.
         ("webtransport.certificate", web.certificate.is_some() != new_web.certificate.is_some()),
         ("keys.reset", key(&keys.reset) != key(&new_keys.reset)),
@@ -63,6 +64,10 @@ pub(crate) mod tests {
             ("udp.listen", format!("{CONFIG}[udp]\nlisten = \"127.0.0.1:7003\"\n")),
             ("ice.candidates", CONFIG.replace("4433", "4434")),
             ("webtransport.domain", format!("{CONFIG}[webtransport]\ndomain = \"x.test\"\n")),
+            (
+                "webtransport.cid_lifetime",
+                format!("{CONFIG}[webtransport]\ncid_lifetime = \"9s\"\n"),
+            ),
             (
                 "webtransport.certificate",
                 format!("{CONFIG}[webtransport]\ncertificate = \"c\"\nkey = \"k\"\n"),

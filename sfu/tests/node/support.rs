@@ -34,6 +34,7 @@ pub(crate) async fn node() -> (Node, SocketAddr, SocketAddr) {
         keys: FleetKeys { reset: [1; KEY_LEN], token: [2; KEY_LEN] },
         certificate: None,
         domain: "onevip.invalid".to_owned(),
+        cid_lifetime: sfu::quic::CID_LIFETIME,
         signalling: TcpListener::bind(any).await.expect("a port is free"),
         admin: TcpListener::bind(any).await.expect("a port is free"),
     });

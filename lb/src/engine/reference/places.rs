@@ -51,9 +51,11 @@ impl Places {
         self.of_server_id(&self.fleet.configs().server_id(cid).ok()?)
     }
 
-    pub(super) fn of_server_name(&self, name: &[u8]) -> Option<Place> {
+    /// And the routing ID that the name begins with.
+    pub(super) fn of_server_name(&self, name: &[u8]) -> Option<(Place, Vec<u8>)> {
         let id = carrier::decode_server_name(name)?;
-        self.of_server_id(&self.fleet.configs().server_id_exact(&id).ok()?)
+        let place = self.of_server_id(&self.fleet.configs().server_id_exact(&id).ok()?)?;
+        Some((place, id.to_vec()))
     }
 
     /// And the key that verifies requests to that ufrag, where its configuration has one.

@@ -24,7 +24,7 @@ impl Reference {
     ) -> Decision {
         let dcid = short_header_dcid(datagram).unwrap_or_default();
         match self.places.of_cid(dcid) {
-            Some(place) => self.named(place, Route::Cid, dcid),
+            Some(place) => self.named(place, Route::Cid, dcid, dcid),
             None => match self.learned_within(now, dcid) {
                 Some(place) => self.by_learned(now, tuple, place),
                 None => self.hint(now, tuple),
@@ -44,7 +44,7 @@ impl Reference {
         };
         let opening = Opening::new(tuple, &header, datagram);
         let decision = match self.places.of_cid(header.dcid) {
-            Some(place) => self.named(place, Route::Cid, header.dcid),
+            Some(place) => self.named(place, Route::Cid, header.dcid, header.dcid),
             None => match self.learned_of_long(now, &header) {
                 Some(place) => self.by_learned(now, tuple, place),
                 None => match self.earlier_choice(now, &opening) {
@@ -87,7 +87,7 @@ impl Reference {
             Hello::Unreadable => return Some(self.unreadable(now, opening, hashed)),
             Hello::Nameless => hashed,
             Hello::Named(name) => match self.places.of_server_name(&name) {
-                Some(place) => self.named(place, Route::Sni, &opening.connection.dcid),
+                Some((place, id)) => self.named(place, Route::Sni, &id, &opening.connection.dcid),
                 None => hashed,
             },
         };

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use control::fleet::State;
 use wire::{
-    FiveTuple,
+    FiveTuple, carrier,
     stun::{BINDING, IceUsername, Message, MessageClass},
 };
 
@@ -74,6 +74,11 @@ impl Reference {
             if !message.verify_integrity(password.as_bytes()) || !message.verify_fingerprint() {
                 return Err(Refused::Dropped(DropReason::Unauthenticated));
             }
+        }
+        if by == Route::Ufrag
+            && let Some(id) = carrier::decode_ufrag(username.server)
+        {
+            self.used(&id);
         }
         let to = match self.go(place, by, DropReason::UnknownUfrag) {
             Err(DropReason::NodeDown) if verified => return Err(self.answer(now)),
