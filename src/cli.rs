@@ -239,6 +239,13 @@ pub(crate) enum RoutingCommand {
     Abort,
 }
 
+/// What keeps a demo's fleet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Store {
+    Memory,
+    Etcd,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct DemoArguments {
     /// End after the closing table: 0 if every session moved and was found again, and nothing was
@@ -257,6 +264,14 @@ pub(crate) struct DemoArguments {
     /// Rotate the keys of routing IDs so many times meanwhile
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) rotate: u8,
+
+    /// What keeps the fleet; for `etcd`, a cluster of three members is started
+    #[arg(long, value_name = "STORE", default_value = "memory")]
+    pub(crate) store: Store,
+
+    /// Kill every etcd member half-way: those who are there must not notice
+    #[arg(long)]
+    pub(crate) kill_store: bool,
 
     /// The VIP
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4433", value_parser = vip)]

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stdout};
 
 use ::demo::{
-    Demo, DemoError, Options, Report, Told,
+    Demo, DemoError, Options, Report, StoreKind, Told,
     moves::Cause,
     report::{KindReport, LbCounts},
     system::node_name,
@@ -11,7 +11,7 @@ use ::demo::{
 use serde_json::json;
 
 use crate::{
-    cli::{DemoArguments, Output},
+    cli::{DemoArguments, Output, Store},
     error::Error,
 };
 
@@ -21,6 +21,14 @@ pub(crate) async fn run(arguments: &DemoArguments, output: Option<Output>) -> Re
         nodes: arguments.nodes.into(),
         seconds: arguments.seconds,
         rotate: arguments.rotate,
+        store: match (arguments.store, arguments.kill_store) {
+            (Store::Memory, false) => StoreKind::Memory,
+            (Store::Memory, true) => {
+                let problem = "--kill-store needs --store etcd: what this process keeps dies with it";
+                return Err(Error::Usage(problem.to_owned()));
+            }
+            (Store::Etcd, killed) => StoreKind::Etcd { killed },
+        },
     };
     let demo = Demo::start(options).await?;
     let quiet = output == Some(Output::Json);
@@ -91,6 +99,10 @@ fn addresses(demo: &Demo) -> String {
         format!("VIP            {} (UDP)", system.vip()),
         format!("control        http://{control}   token {token}"),
     ];
+    let etcd = demo.etcd();
+    if !etcd.is_empty() {
+        lines.push(format!("etcd           {}", etcd.join(" ")));
+    }
     for (index, admin) in system.lb_admins().enumerate() {
         lines.push(format!("LB {}           metrics http://{admin}/metrics", index + 1));
     }

@@ -12,4 +12,4 @@ pub mod switch;
 pub mod system;
 
 pub use report::Report;
-pub use run::{Demo, DemoError, Options, Told};
+pub use run::{Demo, DemoError, Options, StoreKind, Told};

@@ -10,11 +10,16 @@ mod webtransport;
 use std::{
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::{sync::mpsc, task::JoinSet, time};
+use local_etcd::Cluster;
+use tokio::{
+    sync::mpsc,
+    task::{self, JoinSet},
+    time,
+};
 
 use crate::{
     client::ClientError,
@@ -35,7 +40,25 @@ pub struct Options {
     pub seconds: u64,
     /// How many times the keys of routing IDs are rotated meanwhile.
     pub rotate: u8,
+    /// What keeps the fleet.
+    pub store: StoreKind,
 }
+
+/// What keeps a demo's fleet.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum StoreKind {
+    /// This process.
+    #[default]
+    Memory,
+    /// An etcd cluster of three members, which is started for it.
+    Etcd {
+        /// It is killed half-way.
+        killed: bool,
+    },
+}
+
+/// Members of a demo's etcd cluster.
+const MEMBERS: usize = 3;
 
 /// What is told while a demo runs.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +78,9 @@ pub enum DemoError {
     /// A client cannot do what it is told.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The cluster does not start.
+    #[error(transparent)]
+    Etcd(#[from] local_etcd::StartError),
     /// It ran, and what it showed is not good.
     #[error("the demo has failed: {0}")]
     Faulty(String),
@@ -75,6 +101,8 @@ pub struct Demo {
     pub system: Arc<System>,
     progress: Arc<Progress>,
     options: Options,
+    /// The cluster that keeps the fleet, where one does.
+    etcd: Option<Arc<Mutex<Cluster>>>,
 }
 
 impl Demo {
@@ -83,9 +111,21 @@ impl Demo {
     /// # Errors
     /// [`DemoError`].
     pub async fn start(options: Options) -> Result<Self, DemoError> {
-        let shape = Shape { vip: options.vip, nodes: options.nodes, ..Shape::default() };
+        let etcd = match options.store {
+            StoreKind::Memory => None,
+            StoreKind::Etcd { .. } => Some(start_etcd().await?),
+        };
+        let endpoints = etcd.as_ref().map(|etcd| lock(etcd).endpoints());
+        let (vip, nodes) = (options.vip, options.nodes);
+        let shape = Shape { vip, nodes, etcd: endpoints, ..Shape::default() };
         let system = Arc::new(System::start(&shape).await?);
-        Ok(Self { system, progress: Arc::default(), options })
+        Ok(Self { system, progress: Arc::default(), options, etcd })
+    }
+
+    /// The members of the cluster that keeps the fleet, where one does.
+    #[must_use]
+    pub fn etcd(&self) -> Vec<String> {
+        self.etcd.as_ref().map(|etcd| lock(etcd).endpoints()).unwrap_or_default()
     }
 
     /// Lets clients move about for the time that the options say, and until each has moved once.
@@ -116,6 +156,12 @@ impl Demo {
             rotations.spawn(rotations::rotate(system, times, deadline, tell));
         }
 
+        let half = begin + Duration::from_secs(self.options.seconds) / 2;
+        let mut kill = match (self.options.store, &self.etcd) {
+            (StoreKind::Etcd { killed: true }, Some(etcd)) => Some((half, etcd.clone())),
+            _ => None,
+        };
+
         let mut report = Report::default();
         let mut tick = time::interval(Duration::from_secs(1));
         while !(webrtc.is_empty() && webtransport.is_empty() && rotations.is_empty()) {
@@ -130,6 +176,11 @@ impl Demo {
                 }
                 Some(sentence) = told.recv() => show(Told::Event(&sentence)),
                 _ = tick.tick() => {
+                    if let Some((_, etcd)) = kill.take_if(|(at, _)| Instant::now() >= *at) {
+                        for sentence in self.kill(etcd).await {
+                            show(Told::Event(&sentence));
+                        }
+                    }
                     let astray = self.node_counts().since(nodes).astray();
                     let line = self.progress.line(begin.elapsed(), pairs * 2 + mirrored, astray);
                     show(Told::Progress(&line));
@@ -140,6 +191,21 @@ impl Demo {
         let lbs = self.lb_counts().into_iter().zip(lbs);
         report.lbs = lbs.map(|(now, begin)| now.since(begin)).collect();
         Ok(report)
+    }
+
+    /// Kills every member of the cluster, and says what that did.
+    async fn kill(&self, etcd: Arc<Mutex<Cluster>>) -> [String; 2] {
+        let killing = task::spawn_blocking(move || {
+            let mut etcd = lock(&etcd);
+            (0..etcd.members()).for_each(|member| etcd.kill(member));
+        });
+        // It has no way to fail.
+        let _killed = killing.await;
+        let joined = match self.system.join("another").await {
+            Ok(_) => "who joins now is let in all the same".to_owned(),
+            Err(problem) => format!("who joins now is refused: {problem}"),
+        };
+        ["every etcd member is killed, and stays dead; sessions go on".to_owned(), joined]
     }
 
     fn runner(&self, index: usize, deadline: Instant) -> Runner {
@@ -153,6 +219,19 @@ impl Demo {
     fn lb_counts(&self) -> Vec<LbCounts> {
         (0..).map_while(|lb| self.system.lb(lb)).map(LbCounts::of).collect()
     }
+}
+
+async fn start_etcd() -> Result<Arc<Mutex<Cluster>>, DemoError> {
+    let shape = local_etcd::Shape { members: MEMBERS, ..local_etcd::Shape::default() };
+    let started = task::spawn_blocking(move || Cluster::start(&shape)).await;
+    let cluster = started.unwrap_or_else(|error| {
+        Err(local_etcd::StartError::Late(error.to_string()))
+    })?;
+    Ok(Arc::new(Mutex::new(cluster)))
+}
+
+fn lock(etcd: &Mutex<Cluster>) -> MutexGuard<'_, Cluster> {
+    etcd.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn finished(
