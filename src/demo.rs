@@ -24,7 +24,8 @@ pub(crate) async fn run(arguments: &DemoArguments, output: Option<Output>) -> Re
         store: match (arguments.store, arguments.kill_store) {
             (Store::Memory, false) => StoreKind::Memory,
             (Store::Memory, true) => {
-                let problem = "--kill-store needs --store etcd: what this process keeps dies with it";
+                let problem =
+                    "--kill-store needs --store etcd: what this process keeps dies with it";
                 return Err(Error::Usage(problem.to_owned()));
             }
             (Store::Etcd, killed) => StoreKind::Etcd { killed },

@@ -112,17 +112,18 @@ impl Line {
 async fn follow_store(store: Arc<Etcd>, topics: Topics, newest: watch::Sender<Option<Arc<View>>>) {
     let (feed, mut followed) = watch::channel(Followed::default());
     let viewing = async {
-        let mut said = None;
+        // Each member that does not answer would be another problem.
+        let mut old = false;
         while followed.changed().await.is_ok() {
             let now = followed.borrow_and_update().clone();
-            if now.problem != said {
+            if now.problem.is_some() != old {
                 match &now.problem {
                     Some(problem) => {
                         tracing::warn!("{problem}; the last fleet known stays in use");
                     }
                     None => tracing::info!("{store} answers again"),
                 }
-                said.clone_from(&now.problem);
+                old = now.problem.is_some();
             }
             let Some(snapshot) = now.snapshot else { continue };
             let is_known =

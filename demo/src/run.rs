@@ -224,9 +224,8 @@ impl Demo {
 async fn start_etcd() -> Result<Arc<Mutex<Cluster>>, DemoError> {
     let shape = local_etcd::Shape { members: MEMBERS, ..local_etcd::Shape::default() };
     let started = task::spawn_blocking(move || Cluster::start(&shape)).await;
-    let cluster = started.unwrap_or_else(|error| {
-        Err(local_etcd::StartError::Late(error.to_string()))
-    })?;
+    let cluster =
+        started.unwrap_or_else(|error| Err(local_etcd::StartError::Late(error.to_string())))?;
     Ok(Arc::new(Mutex::new(cluster)))
 }
 

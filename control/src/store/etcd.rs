@@ -20,7 +20,7 @@ mod options;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use etcd_client::{GetOptions, SortOrder, SortTarget, TxnOpResponse};
+use etcd_client::{GetOptions, GetResponse, SortOrder, SortTarget, TxnOpResponse};
 
 use self::{
     convert::{Keys, entry_of},
@@ -54,21 +54,26 @@ impl Etcd {
         Ok(Self { members: Arc::new(Members::new(options)?), keys })
     }
 
-    /// Says that a revision is forgotten, and finds out which is not: a watch from it is told.
-    async fn forgotten(&self, asked: Revision) -> StoreError {
-        feed::oldest(&self.members, &self.keys, asked)
-            .await
-            .map_or_else(Failure::into_error, |oldest| StoreError::Compacted { asked, oldest })
+    /// What is at a key in full, as etcd says it.
+    async fn read(&self, key: Vec<u8>) -> Result<GetResponse, Failure> {
+        let answer = self.members.repeat(|client| {
+            let key = key.clone();
+            async move { client.kv_client().get(key, None).await }
+        });
+        answer.await
     }
 
-    /// Why a read of the past failed.
-    async fn explain(&self, failure: Failure, asked: Option<Revision>) -> StoreError {
+    /// Why a read of the past failed. `key`: one that we may read.
+    async fn explain(&self, failure: Failure, asked: Option<Revision>, key: &[u8]) -> StoreError {
         match (failure, asked) {
-            (Failure::Compacted, Some(asked)) => self.forgotten(asked).await,
+            // Which revision is not forgotten, a watch is told.
+            (Failure::Compacted, Some(asked)) => feed::oldest(&self.members, key, asked)
+                .await
+                .map_or_else(Failure::into_error, |oldest| StoreError::Compacted { asked, oldest }),
             (Failure::Future, Some(asked)) => {
-                let happened = self.get("revision").await.map(|(_, newest)| newest);
-                happened
-                    .and_then(|newest| rules::check_happened(asked, newest))
+                let newest = self.read(key.to_vec()).await.map_err(Failure::into_error);
+                newest
+                    .and_then(|now| rules::check_happened(asked, convert::revision(now.header())))
                     .err()
                     // It has happened by now.
                     .unwrap_or_else(|| StoreError::Unavailable("a member lags behind".to_owned()))
@@ -101,12 +106,8 @@ impl Etcd {
 impl Store for Etcd {
     async fn get(&self, key: &str) -> Result<(Option<Entry>, Revision), StoreError> {
         rules::check_key(key)?;
-        let full = self.keys.full(key);
-        let answer = self.members.repeat(|client| {
-            let full = full.clone();
-            async move { client.kv_client().get(full, None).await }
-        });
-        let answer = answer.await.map_err(Failure::into_error)?;
+        let answer = self.read(self.keys.full(key).into_bytes()).await;
+        let answer = answer.map_err(Failure::into_error)?;
         let entry = answer.kvs().first().map(|found| entry_of(&self.keys, found)).transpose()?;
         Ok((entry, convert::revision(answer.header())))
     }
@@ -118,7 +119,8 @@ impl Store for Etcd {
             return Ok(Page { entries: Vec::new(), more: false, revision: Revision(0) });
         }
         let Some((from, to)) = self.keys.range(list.prefix, list.after) else {
-            let (_, newest) = self.get("revision").await?;
+            let answer = self.read(self.keys.between(Span::Prefix(list.prefix)).0).await;
+            let newest = convert::revision(answer.map_err(Failure::into_error)?.header());
             let at = list.at.unwrap_or(newest);
             rules::check_happened(at, newest)?;
             return Ok(Page { entries: Vec::new(), more: false, revision: at });
@@ -137,7 +139,7 @@ impl Store for Etcd {
             });
             match answer.await {
                 Err(Failure::TooLarge) if limit > 1 => limit = limit.div_ceil(4),
-                Err(failure) => return Err(self.explain(failure, list.at).await),
+                Err(failure) => return Err(self.explain(failure, list.at, &from).await),
                 Ok(answer) => break answer,
             }
         };
@@ -221,13 +223,13 @@ impl Store for Etcd {
         // A watch from what is forgotten or has not happened would be told so only later.
         let first = GetOptions::new().with_count_only();
         let at = first.with_revision(convert::revision_number(after).max(1));
-        let key = self.keys.full("revision");
+        let (key, _) = self.keys.between(span);
         let asked = self.members.repeat(|client| {
             let (key, at) = (key.clone(), at.clone());
             async move { client.kv_client().get(key, Some(at)).await }
         });
         if let Err(failure) = asked.await {
-            return Err(self.explain(failure, Some(after)).await);
+            return Err(self.explain(failure, Some(after), &key).await);
         }
         let feed = Feed::open(self.members.clone(), self.keys.clone(), span, after).await;
         let feed = feed.map_err(Failure::into_error)?;

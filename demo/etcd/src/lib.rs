@@ -47,6 +47,17 @@ pub struct Shape {
     pub tls: Option<Tls>,
     /// Further arguments for each member.
     pub arguments: Vec<String>,
+    /// Where the members are, in their order; empty: all on loopback.
+    pub hosts: Vec<Host>,
+}
+
+/// A network namespace for a member.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its name, as `ip netns` knows it.
+    pub namespace: String,
+    /// Its address, which whoever asks the member must reach.
+    pub address: String,
 }
 
 /// PEM files.
@@ -62,7 +73,7 @@ pub struct Tls {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { members: 1, tls: None, arguments: Vec::new() }
+        Self { members: 1, tls: None, arguments: Vec::new(), hosts: Vec::new() }
     }
 }
 
@@ -125,7 +136,11 @@ impl Cluster {
     #[must_use]
     pub fn endpoint(&self, index: usize) -> String {
         let scheme = if self.shape.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}", self.members[index].client_port)
+        format!("{scheme}://{}:{}", self.address(index), self.members[index].client_port)
+    }
+
+    fn address(&self, index: usize) -> &str {
+        self.shape.hosts.get(index).map_or("127.0.0.1", |host| &host.address)
     }
 
     /// How many members there are, running or not.
@@ -242,10 +257,19 @@ impl Cluster {
 
     fn spawn(&mut self, index: usize) -> Result<(), StartError> {
         let log = File::options().create(true).append(true).open(self.log_file(index))?;
-        let peer = |index: usize| format!("http://127.0.0.1:{}", self.members[index].peer_port);
+        let peer = |index: usize| {
+            format!("http://{}:{}", self.address(index), self.members[index].peer_port)
+        };
         let all: Vec<_> =
             (0..self.members.len()).map(|index| format!("m{index}={}", peer(index))).collect();
-        let mut command = Command::new("etcd");
+        let mut command = match self.shape.hosts.get(index) {
+            None => Command::new("etcd"),
+            Some(host) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &host.namespace, "etcd"]);
+                command
+            }
+        };
         command
             .args(["--name", &format!("m{index}")])
             .arg("--data-dir")

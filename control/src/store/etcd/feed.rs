@@ -168,17 +168,16 @@ async fn open(
         .await
 }
 
-/// The oldest revision that is kept, where `asked` is not.
+/// The oldest revision that is kept, where `asked` is not. `key`: one that we may read.
 pub(super) async fn oldest(
     members: &Members,
-    keys: &Keys,
+    key: &[u8],
     asked: Revision,
 ) -> Result<Revision, Failure> {
     let before = Revision(asked.0.saturating_sub(1));
     let options = WatchOptions::new().with_start_revision(convert::revision_number(before) + 1);
-    let key = keys.full("revision");
     let answer = members.repeat(|client| {
-        let (key, options) = (key.clone(), options.clone());
+        let (key, options) = (key.to_vec(), options.clone());
         async move {
             let mut watching = client.watch_client().watch(key, Some(options)).await?;
             // That it is there comes first.

@@ -1,0 +1,10 @@
+//! What a fleet on three real etcd members survives.
+
+mod access;
+mod hands;
+mod leases;
+mod members;
+mod network;
+mod partition;
+mod races;
+mod world;
