@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::{
     fleet::{self, NodeId},
-    records::{Description, NodeSecrets},
+    records::{Description, Measures, NodeSecrets},
 };
 
 /// A node's call: it comes in, or stays.
@@ -61,7 +61,7 @@ pub enum Own {
 }
 
 /// How busy a node is.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
     /// Sessions now.
@@ -76,6 +76,9 @@ pub struct Load {
     #[serde(default)]
     #[schema(maximum = 100)]
     pub busy_percent: u8,
+    /// What else it measures.
+    #[serde(default, skip_serializing_if = "Measures::is_empty")]
+    pub measured: Measures,
 }
 
 /// What a node is told.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::{
     fleet::{Fleet, Warning},
     http::{Token, Tokens, vips},
+    placement::Policy,
     records::{Routing, Vip},
     source::{Cluster, read_token, token},
     toml_file::{self, FileError, duration},
@@ -35,6 +36,9 @@ pub struct Config {
     /// What holds for all nodes.
     #[serde(default)]
     pub nodes: Nodes,
+    /// Which node a room goes to.
+    #[serde(default)]
+    pub placement: Policy,
     /// What a new store begins with.
     #[serde(default)]
     pub fleet: Seed,
@@ -270,6 +274,7 @@ impl Config {
             let mut vip = Vip { addresses: self.vip.addresses.clone() };
             vips::check(&mut vip).map_err(|problem| ("vip", problem))?;
         }
+        self.placement.check()?;
         if !TTL.contains(&self.nodes.ttl) {
             return Err(("nodes.ttl", "must be between 1 s and 1 h".to_owned()));
         }

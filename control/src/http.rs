@@ -64,6 +64,7 @@ pub use auth::{InvalidToken, TOKEN_MIN, Token, Tokens};
 use crate::{
     follow::{self, Followed},
     join::Joins,
+    placement::Policy,
     registry::Registry,
     rooms::Rooms,
     store::AnyStore,
@@ -147,6 +148,11 @@ impl Api {
         self.tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// From now on rooms are placed by this policy.
+    pub fn set_placement(&self, policy: Policy) {
+        self.rooms.set_policy(policy);
+    }
+
     /// From now on `/readyz` says no, so that nothing new is sent here.
     pub fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);
@@ -165,10 +171,12 @@ impl Api {
         let _set_before = self.public_url.set(here);
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
         let store = self.store.clone();
+        let rooms = self.rooms.clone();
         let in_background = async move {
             if let Some(feed) = feed {
                 let watched = watchdog::watch(store.clone(), watchdog::PATIENCE);
-                tokio::join!(follow::follow(store, feed), watched);
+                let (placed, seen_to) = (rooms.follow(), rooms.watch_over());
+                tokio::join!(follow::follow(store, feed), watched, placed, seen_to);
             }
         };
         let router = self.router().into_make_service_with_connect_info::<SocketAddr>();
@@ -223,6 +231,8 @@ fn limited(routes: UtoipaMethodRouter<Api>, bytes: usize) -> OpenApiRouter<Api> 
 }
 
 fn to_nodes() -> reqwest::Client {
+    // The one provider of the process; whoever comes first says so.
+    let _set_before = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let builder = reqwest::Client::builder()
         .connect_timeout(Duration::from_secs(2))
         .redirect(reqwest::redirect::Policy::none())

@@ -20,6 +20,7 @@ pub mod foreign;
 pub mod hex;
 pub mod http;
 pub mod join;
+mod mirror;
 pub mod placement;
 pub mod records;
 pub mod registry;

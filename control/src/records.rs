@@ -22,6 +22,7 @@
 //! datagrams of an LB whose lease is gone, for the same reason.
 
 mod keys;
+mod placing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,6 +42,7 @@ use crate::{
 pub use keys::{
     address, balancer, lb, member, node, quarantine, room, server_id, session, stats, vip,
 };
+pub use placing::{FULLEST_MAX, Limits, Location, Measures, Room, RoomPolicy, Stats};
 
 /// Where members are kept.
 pub const MEMBERS: &str = "members/";
@@ -76,7 +78,7 @@ pub const JOIN_KEY: &str = "join-key";
 pub const ROUTING: &str = "routing";
 
 /// What a node says of itself: the `[[node]]` of a fleet file, without its state.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Description {
     /// The address of its tunnel socket.
@@ -104,6 +106,12 @@ pub struct Description {
     /// See `region`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub zone: String,
+    /// Where it stands, for who wants to be near.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// How much it takes.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
     /// Where its signalling is reached from inside the fleet: plain HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signalling: Option<String>,
@@ -136,7 +144,7 @@ fn default_pool() -> String {
 }
 
 /// All that the fleet remembers of a node.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Member {
     /// Grows with every registration, so that a former self is told apart.
     pub epoch: u64,
@@ -260,33 +268,6 @@ impl fmt::Debug for NodeSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("NodeSecrets(…)")
     }
-}
-
-/// How busy a node is, by its own report.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
-pub struct Stats {
-    /// Reports so far in this registration: two are told apart by it.
-    pub report: u64,
-    /// Sessions now.
-    #[serde(default)]
-    pub sessions: u32,
-    /// Sessions it takes at most.
-    #[serde(default)]
-    pub sessions_max: u32,
-    /// The busiest of its processors, 0 to 100.
-    #[serde(default)]
-    pub busy_percent: u8,
-}
-
-/// Which nodes a room is on.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Room {
-    /// Where its state lives, and where participants go first.
-    pub home: NodeId,
-    /// All nodes it is on, `home` among them.
-    pub nodes: Vec<NodeId>,
-    /// Grows whenever the home changes, so that a former home cannot speak for it any more.
-    pub epoch: u64,
 }
 
 /// An entry whose value is not what its key promises.

@@ -124,6 +124,7 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
     plant_vip(&store, &config, file).await?;
     make_secrets(&store).await?;
     let api = Api::new(store.clone(), config.nodes.ttl, config.http.tokens());
+    api.set_placement(config.placement.clone());
     let api = match &config.http.public_url {
         Some(url) => api.at(url),
         None => api,
@@ -273,6 +274,8 @@ impl Service {
         let Http { listen, public_url, .. } = self.config.http.clone();
         self.config.http = Http { listen, public_url, ..new.http };
         self.api.set_tokens(self.config.http.tokens());
+        self.config.placement = new.placement;
+        self.api.set_placement(self.config.placement.clone());
         info!("{}: applied", self.file.display());
     }
 }

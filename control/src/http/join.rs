@@ -61,17 +61,28 @@ pub(super) struct Joined {
     post, path = "/v1/rooms/{room}/join", operation_id = "join", tag = "rooms",
     params(("room" = String, Path, pattern = "^[A-Za-z0-9._-]{1,128}$")),
     request_body(content = Option<Wanted>),
-    responses((status = OK, body = Joined), Changes),
+    responses(
+        (status = OK, body = Joined),
+        (status = TOO_MANY_REQUESTS, body = Problem, content_type = "application/problem+json",
+            description = "Too many join this room at once; try again after the time in Retry-After."),
+        Changes,
+    ),
     security(("token" = [])),
 )]
 pub(super) async fn join(
     State(api): State<Api>,
     Room(room): Room,
+    headers: HeaderMap,
     OptionalBody(wanted): OptionalBody<Wanted>,
 ) -> Result<Json<Joined>, Problem> {
-    let wanted = wanted.read()?;
+    let wanted = wanted.read(&headers)?;
     let joins = api.joins().await?;
+    api.rooms.admit(TENANT, &room)?;
     let placed = api.rooms.place(TENANT, &room, &wanted).await?;
+    let entrance = match placed.fresh {
+        true => placed.room.home.clone(),
+        false => api.rooms.enter(TENANT, &room, &wanted, &placed.room).await?,
+    };
     let offer = |home: NodeId| {
         let path = format!("/rooms/{room}/webtransport");
         let api = api.clone();
@@ -80,7 +91,7 @@ pub(super) async fn join(
             carry::carry(&api, Method::POST, &home, &path, &none, Bytes::new()).await
         }
     };
-    let mut node = placed.room.home.clone();
+    let mut node = entrance;
     let mut answer = offer(node.clone()).await;
     let refused = media::is_refused(&answer);
     if let Some(home) = media::move_on(&api, &room, &wanted, &placed, refused).await? {

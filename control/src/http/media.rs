@@ -21,7 +21,7 @@ use super::{
     extract::{BodyMax, Media, Raw, Room},
     openapi::Changes,
     problem::Problem,
-    rooms::TENANT,
+    rooms::{self, TENANT},
 };
 use crate::{fleet::NodeId, join, placement::Wanted, rooms::Placed};
 
@@ -204,15 +204,20 @@ async fn enter(
 ) -> Result<Response, Problem> {
     admit(api, room, headers).await?;
     is_sdp(headers)?;
-    let placed = api.rooms.place(TENANT, room, &Wanted::default()).await?;
+    let wanted = Wanted { host: rooms::host(headers), ..Wanted::default() };
+    let placed = api.rooms.place(TENANT, room, &wanted).await?;
+    let home = match placed.fresh {
+        true => placed.room.home.clone(),
+        false => api.rooms.enter(TENANT, room, &wanted, &placed.room).await?,
+    };
     let path = format!("/{kind}/{room}");
     let carried = |home: NodeId| {
         let (path, body) = (path.clone(), body.clone());
         async move { carry(api, Method::POST, &home, &path, headers, body).await }
     };
-    let answer = carried(placed.room.home.clone()).await;
+    let answer = carried(home).await;
     let refused = is_refused(&answer);
-    match move_on(api, room, &Wanted::default(), &placed, refused).await? {
+    match move_on(api, room, &wanted, &placed, refused).await? {
         Some(home) => carried(home).await,
         None => answer,
     }
