@@ -72,7 +72,7 @@ pub struct Load {
     #[serde(default)]
     #[schema(maximum = 4294967295_i64)]
     pub sessions_max: u32,
-    /// The busiest of its processors, 0 to 100.
+    /// How busy the processors of its machine are, 0 to 100.
     #[serde(default)]
     #[schema(maximum = 100)]
     pub busy_percent: u8,

@@ -124,7 +124,7 @@ pub struct Stats {
     /// Sessions it takes at most.
     #[serde(default)]
     pub sessions_max: u32,
-    /// The busiest of its processors, 0 to 100.
+    /// How busy the processors of its machine are, 0 to 100.
     #[serde(default)]
     pub busy_percent: u8,
     /// What else it measures.

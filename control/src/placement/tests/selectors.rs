@@ -7,13 +7,16 @@ const PARIS: Location = Location { latitude: 48.9, longitude: 2.4 };
 const VIRGINIA: Location = Location { latitude: 39.0, longitude: -77.5 };
 const LYON: Location = Location { latitude: 45.8, longitude: 4.8 };
 
+/// Gives a node a value of some measure.
+type Set = fn(&mut Candidate, u32);
+
 fn near(location: Location) -> Wanted {
     Wanted { location: Some(location), ..Wanted::default() }
 }
 
 #[test]
 fn each_of_the_least_goes_by_its_own_measure() {
-    let measures: [(Selector, fn(&mut Candidate, u32)); 5] = [
+    let measures: [(Selector, Set); 5] = [
         (Selector::LeastCpu, |node, value| {
             node.stats.busy_percent = u8::try_from(value).expect("a percentage");
         }),
@@ -125,7 +128,7 @@ fn a_zone_of_one_name_in_two_regions_is_two_zones() {
 fn everybody_has_its_turn_whoever_comes_and_goes() {
     let mut world = World::new(4);
     world.selector = Selector::RoundRobin;
-    let mut next = |world: &mut World| world.place(&Wanted::default()).expect("there is room");
+    let next = |world: &mut World| world.place(&Wanted::default()).expect("there is room");
     let round: Vec<_> = (0..8).map(|_| next(&mut world)).collect();
     assert_eq!(round, [0, 1, 2, 3, 0, 1, 2, 3]);
     assert_eq!(next(&mut world), 0);
