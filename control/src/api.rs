@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use crate::{
     fleet::{self, NodeId},
-    records::{Description, IdUses, NodeSecrets},
+    records::{Description, IdUses, Measures, NodeSecrets},
 };
 
 pub use routing::{ConfigView, LbUses, News, NodeUses, RoutingView};
@@ -69,7 +69,7 @@ pub enum Own {
 }
 
 /// How busy a node is.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
     /// Sessions now.
@@ -80,10 +80,13 @@ pub struct Load {
     #[serde(default)]
     #[schema(maximum = 4294967295_i64)]
     pub sessions_max: u32,
-    /// The busiest of its processors, 0 to 100.
+    /// How busy the processors of its machine are, 0 to 100.
     #[serde(default)]
     #[schema(maximum = 100)]
     pub busy_percent: u8,
+    /// What else it measures.
+    #[serde(default, skip_serializing_if = "Measures::is_empty")]
+    pub measured: Measures,
 }
 
 /// What a node is told.

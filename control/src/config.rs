@@ -12,6 +12,7 @@ use crate::{
     fleet::{Fleet, Warning},
     http::{CONNECTIONS_MAX, Token, Tokens, vips},
     jwt::{JwtConfig, Verifier},
+    placement::Policy,
     records::{Routing, Vip},
     resolve::ResolveConfig,
     rotation,
@@ -43,6 +44,9 @@ pub struct Config {
     /// What holds for all nodes.
     #[serde(default)]
     pub nodes: Nodes,
+    /// Which node a room goes to.
+    #[serde(default)]
+    pub placement: Policy,
     /// What a new store begins with.
     #[serde(default)]
     pub fleet: Seed,
@@ -355,6 +359,7 @@ impl Config {
             let mut vip = Vip { addresses: self.vip.addresses.clone(), ..Vip::default() };
             vips::check(&mut vip).map_err(|problem| ("vip", problem))?;
         }
+        self.placement.check()?;
         if !TTL.contains(&self.nodes.ttl) {
             return Err(("nodes.ttl", "must be between 1 s and 1 h".to_owned()));
         }

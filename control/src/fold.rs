@@ -38,6 +38,33 @@ pub struct Standing {
     pub alive: bool,
 }
 
+impl Standing {
+    /// What a member is, with what stands under its lease, if anything does.
+    ///
+    /// A node whose lease is gone takes nothing new and keeps what it has: that it is `down` is for an
+    /// operator to say, or for a majority of LBs that cannot reach it, but not for a lost lease.
+    #[must_use]
+    pub fn of(member: &Member, alive: Option<&Alive>) -> Self {
+        // The lease of an earlier registration is a former self's.
+        let alive = alive.filter(|alive| alive.epoch == member.epoch);
+        let own = match alive {
+            Some(alive) => alive.state,
+            None if member.node.unattended => State::Serving,
+            None if member.unreachable => State::Down,
+            None => State::Draining,
+        };
+        let alive = alive.is_some() || member.node.unattended;
+        Self { state: stricter(member.wanted, own), alive }
+    }
+
+    /// Whether rooms stay with it: while it holds its lease, draining or not. Who joins a room whose home
+    /// has lost it is sent elsewhere, and the room moves.
+    #[must_use]
+    pub fn keeps_rooms(self) -> bool {
+        self.alive && self.state != State::Down
+    }
+}
+
 impl Fold {
     /// Takes a change in. True if the fleet is another by it: much of what a store tells, such as
     /// reports and rooms, says nothing about the fleet.
@@ -166,16 +193,6 @@ impl Fold {
         self.member(id).is_some()
     }
 
-    /// Whether rooms stay with a node: while it holds its lease, draining or not. Who joins a room
-    /// whose home has lost it is sent elsewhere, and the room moves.
-    #[must_use]
-    pub fn keeps_rooms(&self, id: &NodeId) -> bool {
-        self.member(id).is_some_and(|member| {
-            let standing = self.standing(id, member);
-            standing.alive && standing.state != State::Down
-        })
-    }
-
     /// As if this were put.
     pub fn set_member(&mut self, id: NodeId, member: Member) {
         self.guests.remove(&id);
@@ -185,13 +202,7 @@ impl Fold {
     /// What a node is to the fleet. `None`: there is no such node.
     #[must_use]
     pub fn standing_of(&self, id: &NodeId) -> Option<Standing> {
-        self.members.get(id).map(|member| self.standing(id, member))
-    }
-
-    /// The pool of a node.
-    #[must_use]
-    pub fn pool(&self, id: &NodeId) -> Option<&str> {
-        self.member(id).map(|member| member.node.pool.as_str())
+        self.member(id).map(|member| self.standing(id, member))
     }
 
     /// A node as it is remembered.
@@ -238,19 +249,8 @@ impl Fold {
         usize::try_from(len).ok()
     }
 
-    /// A node whose lease is gone takes nothing new and keeps what it has: that it is `down` is for an
-    /// operator to say, or for a majority of LBs that cannot reach it, but not for a lost lease.
     fn standing(&self, id: &NodeId, member: &Member) -> Standing {
-        // The lease of an earlier registration is a former self's.
-        let alive = self.alive.get(id).filter(|alive| alive.epoch == member.epoch);
-        let own = match alive {
-            Some(alive) => alive.state,
-            None if member.node.unattended => State::Serving,
-            None if member.unreachable => State::Down,
-            None => State::Draining,
-        };
-        let alive = alive.is_some() || member.node.unattended;
-        Standing { state: stricter(member.wanted, own), alive }
+        Standing::of(member, self.alive.get(id))
     }
 
     /// The fleet as a whole, checked as a fleet file is, and as one would say it. Sessions that do not

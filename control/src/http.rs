@@ -74,6 +74,7 @@ use crate::{
     join::Joins,
     jwt::Verifier,
     observe::{self, Sight},
+    placement::Policy,
     registry::Registry,
     resolve::Locator,
     rooms::Rooms,
@@ -217,6 +218,11 @@ impl Api {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// From now on rooms are placed by this policy.
+    pub fn set_placement(&self, policy: Policy) {
+        self.rooms.set_policy(policy);
+    }
+
     /// From now on `/readyz` says no, so that nothing new is sent here.
     pub fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);
@@ -244,13 +250,15 @@ impl Api {
         let _set_before = self.public_url.set(here);
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (store, sight, quiet) = (self.store.clone(), self.sight.clone(), self.quiet);
+        let rooms = self.rooms.clone();
         let in_background = async move {
             if let Some(feed) = feed {
                 let watched = watchdog::watch(store.clone(), watchdog::PATIENCE);
                 let seen = observe::observe(store.clone(), sight, |_event| {});
                 let rotated = rotation::keep(store.clone(), quiet);
                 let followed = follow::follow(store, Topics::All, feed);
-                tokio::join!(followed, watched, seen, rotated);
+                let (placed, seen_to) = (rooms.follow(), rooms.watch_over());
+                tokio::join!(followed, watched, seen, rotated, placed, seen_to);
             }
         };
         let counts = self.connections.clone();

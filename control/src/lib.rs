@@ -22,6 +22,7 @@ pub mod http;
 pub mod join;
 pub mod jwt;
 pub mod line;
+mod mirror;
 pub mod observe;
 pub mod placement;
 pub mod records;

@@ -23,6 +23,7 @@
 //! datagrams of an LB whose lease is gone, for the same reason.
 
 mod keys;
+mod placing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,13 +37,13 @@ use utoipa::ToSchema;
 
 use crate::{
     fleet::{Forward, NodeId, State},
-    resolve::Location,
     store::{Entry, LeaseId, Revision, Span, Write},
 };
 
 pub use keys::{
     address, balancer, ids, lb, member, node, quarantine, room, server_id, session, stats, vip,
 };
+pub use placing::{FULLEST_MAX, Limits, Location, Measures, Room, RoomPolicy, Stats};
 
 /// Where members are kept.
 pub const MEMBERS: &str = "nodes-known/";
@@ -88,7 +89,7 @@ pub const JOIN_KEY: &str = "join-key";
 pub const ROUTING: &str = "routing";
 
 /// What a node says of itself: the `[[node]]` of a fleet file, without its state.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Description {
     /// The address of its tunnel socket.
@@ -116,6 +117,12 @@ pub struct Description {
     /// See `region`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub zone: String,
+    /// Where it stands, for who wants to be near.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// How much it takes.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
     /// Where its signalling is reached from inside the fleet: plain HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signalling: Option<String>,
@@ -148,7 +155,7 @@ fn default_pool() -> String {
 }
 
 /// All that the fleet remembers of a node.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
     /// Grows with every registration, so that a former self is told apart.
@@ -318,23 +325,6 @@ impl fmt::Debug for NodeSecrets {
     }
 }
 
-/// How busy a node is, by its own report.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Stats {
-    /// Reports so far in this registration: two are told apart by it.
-    pub report: u64,
-    /// Sessions now.
-    #[serde(default)]
-    pub sessions: u32,
-    /// Sessions it takes at most.
-    #[serde(default)]
-    pub sessions_max: u32,
-    /// The busiest of its processors, 0 to 100.
-    #[serde(default)]
-    pub busy_percent: u8,
-}
-
 /// How a node writes its IDs, by its own report.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Ids {
@@ -355,18 +345,6 @@ pub struct IdUses {
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, u64>)]
     pub sessions: BTreeMap<u8, u64>,
-}
-
-/// Which nodes a room is on.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Room {
-    /// Where its state lives, and where participants go first.
-    pub home: NodeId,
-    /// All nodes it is on, `home` among them.
-    pub nodes: Vec<NodeId>,
-    /// Grows whenever the home changes, so that a former home cannot speak for it any more.
-    pub epoch: u64,
 }
 
 /// An entry whose value is not what its key promises.

@@ -7,10 +7,10 @@ mod locate;
 
 use std::{net::SocketAddr, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::observe::Seen;
+use crate::{observe::Seen, records::Location};
 
 pub use locate::{Locator, ResolveConfig};
 
@@ -25,36 +25,6 @@ const WEIGHT: u32 = 100;
 
 /// How long an answer is good for where nobody says.
 pub const TTL: Duration = Duration::from_secs(30);
-
-/// A place on Earth.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Location {
-    /// Degrees north.
-    #[schema(minimum = -90, maximum = 90)]
-    pub lat: f64,
-    /// Degrees east.
-    #[schema(minimum = -180, maximum = 180)]
-    pub lon: f64,
-}
-
-impl Location {
-    /// Whether there is such a place.
-    #[must_use]
-    pub fn is_on_earth(self) -> bool {
-        (-90.0..=90.0).contains(&self.lat) && (-180.0..=180.0).contains(&self.lon)
-    }
-
-    /// The way along the surface, in kilometres: by the haversine, on a sphere.
-    #[must_use]
-    pub fn km_to(self, other: Self) -> f64 {
-        let (from, to) = (self.lat.to_radians(), other.lat.to_radians());
-        let half = |degrees: f64| (degrees.to_radians() / 2.0).sin().powi(2);
-        let haversine =
-            half(other.lat - self.lat) + from.cos() * to.cos() * half(other.lon - self.lon);
-        2.0 * 6371.0 * haversine.clamp(0.0, 1.0).sqrt().asin()
-    }
-}
 
 /// What is known of where a client is.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,22 +1,51 @@
 //! Rooms: each is placed once, and found by everybody.
 //!
-//! A placement is one transaction on the room's key, with the condition that the chosen node still
-//! holds its lease. Of any number who place a room at once one wins, and the others are told where it
+//! A placement is one transaction on the room's key, on the condition that all it rests on is still so:
+//! the chosen node holds the lease that it was seen with, its record is the one that was read, and the
+//! same of a home that a room leaves. Nothing is read before: what is known comes from a [`mirror`] that
+//! follows the store. Of any number who place a room at once one wins, and the others are told where it
 //! went.
+//!
+//! | file | knows |
+//! | --- | --- |
+//! | `attempt` | one attempt at a placement |
+//! | `orphans` | rooms of nodes that are gone |
+//! | `spread` | rooms on several nodes |
+//! | `rate` | how many may join at once |
+//! | `counts`, `dice` | what became of it; random numbers |
+
+mod attempt;
+mod counts;
+mod dice;
+mod orphans;
+mod rate;
+mod spread;
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
 };
 
 use crate::{
-    fleet::{NodeId, State, is_name},
-    fold::Fold,
-    placement::{self, Assigned, Candidate, Wanted},
-    records::{self, Room, Stats, Unreadable},
-    registry::{RegistryError, load},
-    store::{self, Condition, Entry, Outcome, Store, StoreError, Txn, Write},
+    exposition::Exposition,
+    fleet::{State, is_name},
+    fold::Standing,
+    mirror::{self, Mirror, Progress, lock},
+    placement::{DEFAULT_POOL, NotYours, Policy, Wanted},
+    records::{self, Room, Unreadable},
+    store::{Condition, Revision, Store, StoreError},
 };
+use attempt::{Attempt, Found, Task};
+use counts::{Counts, Fate};
+use dice::Dice;
 
 /// Attempts at a transaction that others keep overtaking.
 const ATTEMPTS: usize = 64;
@@ -24,12 +53,28 @@ const ATTEMPTS: usize = 64;
 /// Longest name of a tenant or room, in bytes.
 pub const NAME_MAX: usize = 128;
 
+/// How long a call waits for the first that is heard of a store.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a call that is to be refused waits for what the store knows already.
+const LAG: Duration = Duration::from_millis(200);
+
+/// How often the nodes are read again at most, since somebody is to be refused.
+const REFRESH: Duration = Duration::from_millis(200);
+
 /// The rooms of a fleet, kept in a store.
 #[derive(Debug)]
 pub struct Rooms<S> {
     store: Arc<S>,
-    /// By this process alone: others have their own, and two random choices even that out.
-    assigned: Mutex<Assigned>,
+    mirror: Mutex<Mirror>,
+    progress: watch::Sender<Progress>,
+    policy: RwLock<Arc<Policy>>,
+    /// When the nodes were read again last, and how often that was begun.
+    refreshed: tokio::sync::Mutex<Option<Instant>>,
+    refreshes: AtomicU64,
+    joins: Mutex<rate::Joins>,
+    dice: Dice,
+    counts: Counts,
 }
 
 /// Where a room is.
@@ -50,15 +95,18 @@ pub enum RoomError {
     /// The store holds what it must not.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
-    /// The fleet cannot be read.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
     /// It cannot be a name.
     #[error("{0:?} is not a name: 1 to {NAME_MAX} characters of A-Z a-z 0-9 . _ -")]
     Name(String),
+    /// The pool is another's.
+    #[error(transparent)]
+    NotYours(#[from] NotYours),
     /// No node may take it now.
     #[error("no node can take the room now: none in the pool is serving and has room")]
     NoNode,
+    /// Too many join at once.
+    #[error("too many join this room at once, try again")]
+    TooMany,
     /// Others changed it all the time.
     #[error("others keep changing the same room, try again")]
     Overtaken,
@@ -68,10 +116,49 @@ pub enum RoomError {
 }
 
 impl<S: Store> Rooms<S> {
-    /// The rooms in `store`.
+    /// The rooms in `store`. Nothing can be placed until somebody [follows](Self::follow) it.
     #[must_use]
     pub fn new(store: Arc<S>) -> Self {
-        Self { store, assigned: Mutex::default() }
+        Self {
+            store,
+            mirror: Mutex::default(),
+            progress: watch::Sender::default(),
+            policy: RwLock::default(),
+            refreshed: tokio::sync::Mutex::default(),
+            refreshes: AtomicU64::default(),
+            joins: Mutex::default(),
+            dice: Dice::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Follows the store for ever, so that rooms can be placed.
+    pub async fn follow(&self) {
+        mirror::follow(&*self.store, &self.mirror, &self.progress).await;
+    }
+
+    /// Waits a moment until what the store says now is known, so that who was let in by this process is
+    /// given rooms by it. What it takes longer for is known later.
+    pub async fn keep_up(&self) {
+        if let Ok((_, newest)) = self.store.get(records::ROUTING).await {
+            let _reached = time::timeout(LAG, self.reached(newest)).await;
+        }
+    }
+
+    /// Waits until all changes up to a revision are taken in.
+    pub async fn reached(&self, revision: Revision) {
+        let mut progress = self.progress.subscribe();
+        // The sender is ours, so there is no end of it to hear of.
+        let _reached = progress.wait_for(|progress| progress.revision >= Some(revision)).await;
+    }
+
+    /// From now on rooms are placed by this policy.
+    pub fn set_policy(&self, policy: Policy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where a room is. `None`: it is not placed.
@@ -79,8 +166,12 @@ impl<S: Store> Rooms<S> {
     /// # Errors
     /// [`RoomError`].
     pub async fn find(&self, tenant: &str, room: &str) -> Result<Option<Room>, RoomError> {
-        let (entry, _) = self.store.get(&key(tenant, room)?).await?;
-        Ok(entry.as_ref().map(records::read).transpose()?)
+        Ok(self.found(&key(tenant, room)?).await?.map(|found| found.room))
+    }
+
+    async fn found(&self, key: &str) -> Result<Option<Found>, RoomError> {
+        let (entry, _) = self.store.get(key).await?;
+        entry.as_ref().map(Found::read).transpose()
     }
 
     /// Where a room is; placed now if it is not, or if its home has lost its lease.
@@ -94,16 +185,48 @@ impl<S: Store> Rooms<S> {
         wanted: &Wanted,
     ) -> Result<Placed, RoomError> {
         let key = key(tenant, room)?;
+        let policy = self.policy();
+        let pool = policy.pool(tenant, wanted);
+        let selector = policy.selector(pool.clone().ok().flatten().unwrap_or(DEFAULT_POOL));
+        let placed = async {
+            let task = Task { key: &key, policy: &policy, pool: pool?, wanted };
+            self.is_known().await?;
+            self.try_place(&task).await
+        };
+        let placed = placed.await;
+        self.counts.placed(
+            selector,
+            match &placed {
+                Ok(Placed { fresh: true, .. }) => Fate::Placed,
+                Ok(_) => Fate::Found,
+                Err(error) => Counts::fate(error),
+            },
+        );
+        placed
+    }
+
+    async fn try_place(&self, task: &Task<'_>) -> Result<Placed, RoomError> {
+        // A room that is not known is not looked up: the transaction says if it is there.
+        let is_there = lock(&self.mirror).has_room(task.key);
+        let mut found = if is_there { self.found(task.key).await? } else { None };
+        let mut is_newest = false;
         for _ in 0..ATTEMPTS {
-            let (found, _) = self.store.get(&key).await?;
-            let former: Option<Room> = found.as_ref().map(records::read).transpose()?;
-            if let Some(room) = &former
-                && self.keeps_rooms(&room.home).await?
+            if let Some(Found { room, .. }) = &found
+                && self.standing(room).is_some_and(Standing::keeps_rooms)
             {
                 return Ok(Placed { room: room.clone(), fresh: false });
             }
-            if let Some(room) = self.try_place(&key, found, former, wanted).await? {
-                return Ok(Placed { room, fresh: true });
+            match self.settle(task, found.as_ref()).await {
+                Ok(Attempt::Done(room)) => return Ok(Placed { room, fresh: true }),
+                Ok(Attempt::Refused(there)) => {
+                    found = there.as_ref().map(Found::read).transpose()?;
+                }
+                // Nobody is refused by what may be old.
+                Err(RoomError::NoNode) if !is_newest => {
+                    is_newest = true;
+                    found = self.catch_up(task.key).await?;
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(RoomError::Overtaken)
@@ -122,57 +245,28 @@ impl<S: Store> Rooms<S> {
         seen: &Room,
     ) -> Result<Option<Room>, RoomError> {
         let key = key(tenant, room)?;
+        let policy = self.policy();
+        let task = Task { key: &key, policy: &policy, pool: policy.pool(tenant, wanted)?, wanted };
+        self.is_known().await?;
         for _ in 0..ATTEMPTS {
-            let (found, _) = self.store.get(&key).await?;
-            let former: Option<Room> = found.as_ref().map(records::read).transpose()?;
-            if let Some(room) = former.as_ref().filter(|room| *room != seen) {
+            let found = self.found(&key).await?;
+            if let Some(Found { room, .. }) = found.as_ref().filter(|found| found.room != *seen) {
                 return Ok(Some(room.clone()));
             }
+            // It has just said no, which may be newer than what is known of it.
+            self.look_at(seen).await?;
             // One that is only full for a moment keeps its rooms.
-            let fold = self.fold_of(&seen.home).await?;
-            if fold.members().all(|(_, _, standing)| standing.state == State::Serving) {
+            if self.standing(seen).is_none_or(|now| now.state == State::Serving) {
                 return Ok(None);
             }
-            match self.try_place(&key, found, former, wanted).await {
-                Ok(Some(room)) => return Ok(Some(room)),
-                Ok(None) => {}
+            match self.settle(&task, found.as_ref()).await {
+                Ok(Attempt::Done(room)) => return Ok(Some(room)),
+                Ok(Attempt::Refused(_)) => {}
                 Err(RoomError::NoNode) => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
         Err(RoomError::Overtaken)
-    }
-
-    /// Places a room, if it still is as it was found. `None`: it is not, or the chosen node is gone.
-    async fn try_place(
-        &self,
-        key: &str,
-        found: Option<Entry>,
-        former: Option<Room>,
-        wanted: &Wanted,
-    ) -> Result<Option<Room>, RoomError> {
-        let (fold, _) = load(&*self.store).await?;
-        // A room that moves stays in its pool, unless another is asked for.
-        let pool = former.as_ref().and_then(|room| fold.pool(&room.home));
-        let wanted = match pool {
-            Some(pool) if wanted.pool.is_empty() => {
-                &Wanted { pool: pool.to_owned(), ..wanted.clone() }
-            }
-            Some(_) | None => wanted,
-        };
-        let (home, report) = self.choose(&fold, wanted).await?;
-        // Its lease, as it is now: a node that dies meanwhile takes no room.
-        let (alive, _) = self.store.get(&records::node(&home)).await?;
-        let Some(alive) = alive else { return Ok(None) };
-        let epoch = former.map_or(0, |room| room.epoch) + 1;
-        let room = Room { nodes: vec![home.clone()], home: home.clone(), epoch };
-        let txn = Txn {
-            when: vec![still(key, found.as_ref()), Condition::Modified(alive.key, alive.modified)],
-            then: vec![records::put(key.to_owned(), &room, None)],
-        };
-        let Outcome::Committed(_) = self.store.commit(txn).await? else { return Ok(None) };
-        self.assigned().note(&home, report);
-        Ok(Some(room))
     }
 
     /// Ends a room, if its home has not changed since `epoch`: whoever was its home once must not end
@@ -188,78 +282,99 @@ impl<S: Store> Rooms<S> {
     ) -> Result<bool, RoomError> {
         let key = key(tenant, room)?;
         for _ in 0..ATTEMPTS {
-            let (found, _) = self.store.get(&key).await?;
-            let Some(entry) = found else { return Ok(false) };
-            let placed: Room = records::read(&entry)?;
-            if epoch.is_some_and(|epoch| epoch != placed.epoch) {
+            let Some(found) = self.found(&key).await? else { return Ok(false) };
+            if epoch.is_some_and(|epoch| epoch != found.room.epoch) {
                 return Ok(false);
             }
-            let when = vec![Condition::Modified(key.clone(), entry.modified)];
-            let txn = Txn { when, then: vec![Write::Delete(key.clone())] };
-            if let Outcome::Committed(_) = self.store.commit(txn).await? {
+            let when = vec![Condition::Modified(key.clone(), found.at)];
+            if self.delete(&key, when).await?.is_ok() {
                 return Ok(true);
             }
         }
         Err(RoomError::Overtaken)
     }
 
-    /// Asked for every join, so without reading the whole fleet.
-    async fn keeps_rooms(&self, home: &NodeId) -> Result<bool, RoomError> {
-        Ok(self.fold_of(home).await?.keeps_rooms(home))
+    /// Counts a join of a room, unless too many come at once.
+    ///
+    /// # Errors
+    /// [`RoomError::TooMany`].
+    pub fn admit(&self, tenant: &str, room: &str) -> Result<(), RoomError> {
+        let most = self.policy().joins_per_second;
+        if most == 0 {
+            return Ok(());
+        }
+        let key = key(tenant, room)?;
+        let mut joins = self.joins.lock().unwrap_or_else(PoisonError::into_inner);
+        joins.admit(Instant::now(), &key, most).map_err(|_| {
+            Counts::add(&self.counts.joins_refused);
+            RoomError::TooMany
+        })
     }
 
-    /// What is known of one node.
-    async fn fold_of(&self, id: &NodeId) -> Result<Fold, RoomError> {
-        let mut fold = Fold::default();
-        for key in [records::member(id), records::node(id)] {
-            if let (Some(entry), _) = self.store.get(&key).await? {
-                fold.put(&entry)?;
-            }
-        }
-        Ok(fold)
+    /// Writes down what is counted, for a scrape.
+    pub fn expose(&self, out: &mut Exposition) {
+        self.counts.expose(out);
+        let unreadable = lock(&self.mirror).unreadable();
+        let help =
+            "Entries of nodes, reports and rooms that could not be read: the log names them.";
+        out.counter("onevip_control_unreadable_entries_total", help).sample(&[], unreadable);
+        let is_old = self.progress.borrow().problem.is_some();
+        let help = "1 while what placements go by is not followed: the store does not answer.";
+        out.gauge("onevip_control_placement_old", help).sample(&[], u64::from(is_old));
     }
 
-    async fn choose(&self, fold: &Fold, wanted: &Wanted) -> Result<(NodeId, u64), RoomError> {
-        let mut all = BTreeMap::<NodeId, Stats>::new();
-        for entry in &store::all(&*self.store, records::STATS, None).await?.0 {
-            let name = entry.key.trim_start_matches(records::STATS).to_owned();
-            if let Ok(id) = NodeId::try_from(name) {
-                all.insert(id, records::read(entry)?);
-            }
-        }
-        let stats = |id: &NodeId| all.get(id).copied().unwrap_or_default();
-        // Who has no agent takes what its own operator gives it.
-        let members = fold.members().filter(|(_, member, _)| !member.node.unattended);
-        let candidates = members.map(|(id, member, standing)| Candidate {
-            id,
-            node: &member.node,
-            state: standing.state,
-            alive: standing.alive,
-            stats: stats(id),
-        });
-        let mut failed = None;
-        let draw = |below: u64| {
-            let mut bytes = [0; 8];
-            if let Err(error) = getrandom::fill(&mut bytes) {
-                failed = Some(error);
-            }
-            u64::from_le_bytes(bytes) % below.max(1)
+    fn standing(&self, room: &Room) -> Option<Standing> {
+        lock(&self.mirror).standing(&room.home)
+    }
+
+    /// Waits a while until anything is known.
+    async fn is_known(&self) -> Result<(), StoreError> {
+        let heard = |progress: &Progress| progress.revision.is_some() || progress.problem.is_some();
+        let mut progress = self.progress.subscribe();
+        let waited = time::timeout(PATIENCE, progress.wait_for(heard)).await;
+        let Progress { revision, problem } = match waited {
+            Ok(Ok(progress)) => progress.clone(),
+            _ => Progress::default(),
         };
-        let mut assigned = self.assigned();
-        assigned.retain(|id| fold.has_member(id));
-        let chosen = placement::choose(candidates, wanted, &assigned, draw).cloned();
-        match (failed, chosen) {
-            (Some(error), _) => Err(RoomError::NoRandom(error)),
-            (None, Some(home)) => {
-                let report = stats(&home).report;
-                Ok((home, report))
+        match (revision, problem) {
+            (Some(_), _) => Ok(()),
+            (None, Some(problem)) => Err(problem),
+            (None, None) => {
+                Err(StoreError::Unavailable("nothing has been heard of it yet".to_owned()))
             }
-            (None, None) => Err(RoomError::NoNode),
         }
     }
 
-    fn assigned(&self) -> std::sync::MutexGuard<'_, Assigned> {
-        self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Knows by then all that the store knows now; what is at a room's key.
+    async fn catch_up(&self, key: &str) -> Result<Option<Found>, RoomError> {
+        let before = self.refreshes.load(Ordering::Acquire);
+        let (entry, newest) = self.store.get(key).await?;
+        if time::timeout(LAG, self.reached(newest)).await.is_err() {
+            // Of a store that others use, too, some revisions say nothing to us.
+            let mut last = self.refreshed.lock().await;
+            // One that has begun meanwhile, and has ended, serves as well.
+            if self.refreshes.load(Ordering::Acquire) == before {
+                if let Some(last) = *last {
+                    time::sleep_until(last + REFRESH).await;
+                }
+                self.refreshes.fetch_add(1, Ordering::AcqRel);
+                mirror::refresh(&*self.store, &self.mirror).await?;
+                *last = Some(Instant::now());
+            }
+        }
+        entry.as_ref().map(Found::read).transpose()
+    }
+
+    /// Reads what is there of a room's home.
+    async fn look_at(&self, room: &Room) -> Result<(), RoomError> {
+        let conditions = lock(&self.mirror).known(&room.home);
+        for condition in conditions {
+            let (Condition::Absent(at) | Condition::Modified(at, _) | Condition::Created(at, _)) =
+                &condition;
+            let (entry, _) = self.store.get(at).await?;
+            lock(&self.mirror).learn(&[condition], &[entry]);
+        }
+        Ok(())
     }
 }
 
@@ -270,11 +385,4 @@ fn key(tenant: &str, room: &str) -> Result<String, RoomError> {
         }
     }
     Ok(records::room(tenant, room))
-}
-
-fn still(key: &str, read: Option<&Entry>) -> Condition {
-    match read {
-        Some(entry) => Condition::Modified(key.to_owned(), entry.modified),
-        None => Condition::Absent(key.to_owned()),
-    }
 }

@@ -131,6 +131,7 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
     api.set_connections_max(config.http.connections);
     api.set_overflow(&config.overflow.clusters, config.overflow.rooms);
     api.set_locator(config.resolve.locator()?);
+    api.set_placement(config.placement.clone());
     let api = match &config.http.public_url {
         Some(url) => api.at(url),
         None => api,
@@ -303,6 +304,8 @@ impl Service {
         self.api.set_tokens(self.config.http.tokens());
         self.api.set_verifier(self.config.http.verifier.clone());
         self.api.set_connections_max(self.config.http.connections);
+        self.config.placement = new.placement;
+        self.api.set_placement(self.config.placement.clone());
         info!("{}: applied", self.file.display());
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use control::config::Config;
+use control::{
+    config::Config,
+    placement::{Orphans, Selector},
+};
 
 const OPERATOR: &str = "operator-operator-operator";
 const NODE: &str = "node-node-node-node-node";
@@ -79,4 +82,25 @@ fn a_vip_is_taken_in_its_one_form() {
     let config = read(vip).expect("valid");
     let expected = vec!["203.0.113.1:4433".parse().expect("an address")];
     assert_eq!(config.vip().expect("there").addresses, expected);
+}
+
+#[test]
+fn placement_is_read_with_its_pools_and_tenants_and_what_cannot_be_is_named() {
+    let config = read(
+        "[placement]\nselector = \"nearest\"\norphans = \"end\"\njoins_per_second = 50\n\
+         [placement.pool.big]\nselector = \"least-cpu\"\n[placement.tenants]\nacme = \"big\"\n",
+    );
+    let placement = config.expect("valid").placement;
+    assert_eq!(placement.selector("default"), Selector::Nearest);
+    assert_eq!(placement.selector("big"), Selector::LeastCpu);
+    assert_eq!((placement.orphans, placement.joins_per_second), (Orphans::End, 50));
+    for (text, expected) in [
+        ("[placement]\nselectr = \"nearest\"\n", "placement.selectr"),
+        ("[placement]\nselector = \"nearby\"\n", "placement.selector"),
+        ("[placement]\noverload_percent = 0\n", "placement.overload_percent: must be 1 to 100"),
+        ("[placement.tenants]\nacme = \"\"\n", "placement.tenants: acme must name a pool"),
+    ] {
+        let refused = read(text).expect_err(text);
+        assert!(refused.contains(expected), "{refused}");
+    }
 }

@@ -14,6 +14,7 @@ use control::{
     hex::Key,
     http::Token,
     line::Line,
+    records::{Limits, Location},
     registry::Wish,
     source::{Access, Cluster, token},
     toml_file::{self, FileError, duration},
@@ -92,7 +93,7 @@ pub struct Fleet {
 }
 
 /// `[node]`
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Member {
     /// Where LBs send to; by default what `[tunnel]` listens on.
@@ -109,6 +110,10 @@ pub struct Member {
     pub region: String,
     /// See `pool`.
     pub zone: String,
+    /// Where it stands.
+    pub location: Option<Location>,
+    /// How much it takes.
+    pub limits: Limits,
 }
 
 impl Default for Member {
@@ -121,6 +126,8 @@ impl Default for Member {
             pool: "default".to_owned(),
             region: String::new(),
             zone: String::new(),
+            location: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -358,6 +365,16 @@ impl Config {
         let is_server_id = |text: &String| text == "any" || Wish::this(text).is_ok();
         if !self.node.server_id.as_ref().is_none_or(is_server_id) {
             return Err(("node.server_id", "must be a server ID in hex, or \"any\""));
+        }
+        if !self.node.location.is_none_or(|location| location.is_valid()) {
+            let problem = "must have a latitude of -90 to 90 and a longitude of -180 to 180";
+            return Err(("node.location", problem));
+        }
+        if self.node.limits.zero().is_some() {
+            return Err((
+                "node.limits",
+                "must be 1 or more each: a node that takes nothing drains",
+            ));
         }
         if self.keys.reset.is_some() || self.keys.token.is_some() {
             return Err(("keys", "come from the control or the etcd that fleet names"));

@@ -12,6 +12,7 @@ mod room_name;
 pub mod rtc;
 pub mod service;
 pub mod tunnel;
+pub mod usage;
 pub mod wt;
 
 pub use config::Config;

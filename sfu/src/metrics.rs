@@ -1,9 +1,17 @@
 //! What a node counts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-use control::exposition::Exposition;
+use control::{exposition::Exposition, records::FULLEST_MAX};
 use wire::quic_lb::ConfigId;
+
+use crate::RoomName;
 
 /// The two kinds of clients.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
@@ -109,6 +117,19 @@ impl Drop {
     }
 }
 
+/// How full a node's rooms are.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Crowd {
+    /// Rooms with somebody in them.
+    pub rooms: u32,
+    /// Participants of all.
+    pub participants: u32,
+    /// Tracks that are published by WebRTC.
+    pub tracks: u32,
+    /// Participants of the fullest rooms, [`FULLEST_MAX`] at most.
+    pub fullest: BTreeMap<String, u32>,
+}
+
 /// Counters and gauges of one node.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -119,6 +140,9 @@ pub struct Metrics {
     drops: [AtomicU64; Drop::ALL.len()],
     forwarded: AtomicU64,
     keyframe_requests: AtomicU64,
+    tracks: AtomicU64,
+    /// Participants of both kinds, by room.
+    rooms: Mutex<HashMap<RoomName, u32>>,
 }
 
 impl Metrics {
@@ -176,6 +200,50 @@ impl Metrics {
         self.sessions[kind as usize].load(Ordering::Relaxed)
     }
 
+    /// Somebody entered a room.
+    pub fn entered(&self, room: &RoomName) {
+        *self.rooms().entry(room.clone()).or_default() += 1;
+    }
+
+    /// Somebody left a room.
+    pub fn left(&self, room: &RoomName) {
+        let mut rooms = self.rooms();
+        if let Some(participants) = rooms.get_mut(room) {
+            *participants = participants.saturating_sub(1);
+            if *participants == 0 {
+                rooms.remove(room);
+            }
+        }
+    }
+
+    /// A room has other tracks than before.
+    pub fn tracks_changed(&self, before: usize, now: usize) {
+        let change = (now as u64).wrapping_sub(before as u64);
+        self.tracks.fetch_add(change, Ordering::Relaxed);
+    }
+
+    /// How full its rooms are.
+    #[must_use]
+    pub fn crowd(&self) -> Crowd {
+        let rooms = self.rooms();
+        let mut fullest: Vec<_> = rooms.iter().map(|(room, &count)| (count, room)).collect();
+        let participants = fullest.iter().map(|(count, _)| count).sum();
+        if let Some(last) = FULLEST_MAX.checked_sub(1).filter(|last| *last < fullest.len()) {
+            fullest.select_nth_unstable_by(last, |a, b| b.cmp(a));
+            fullest.truncate(FULLEST_MAX);
+        }
+        Crowd {
+            rooms: u32::try_from(rooms.len()).unwrap_or(u32::MAX),
+            participants,
+            tracks: u32::try_from(self.tracks.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
+            fullest: fullest.into_iter().map(|(count, room)| (room.to_string(), count)).collect(),
+        }
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomName, u32>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Something was dropped.
     pub fn dropped(&self, reason: Drop) {
         self.drops[reason as usize].fetch_add(1, Ordering::Relaxed);
@@ -226,9 +294,44 @@ impl Metrics {
             Drop::ALL,
             |&reason| (reason.label(), value(&self.drops[reason as usize])),
         );
+        let crowd = self.crowd();
+        out.gauge("onevip_sfu_rooms", "Rooms with somebody in them.")
+            .sample(&[], crowd.rooms.into());
+        out.gauge("onevip_sfu_participants", "Participants of all rooms.")
+            .sample(&[], crowd.participants.into());
+        out.gauge("onevip_sfu_tracks", "Tracks published by WebRTC.")
+            .sample(&[], crowd.tracks.into());
         out.counter("onevip_sfu_rtp_forwarded_total", "RTP packets passed on to subscribers.")
             .sample(&[], value(&self.forwarded));
         out.counter("onevip_sfu_keyframe_requests_total", "Keyframe requests passed on.")
             .sample(&[], value(&self.keyframe_requests));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(number: usize) -> RoomName {
+        format!("room-{number}").parse().expect("a name")
+    }
+
+    #[test]
+    fn the_fullest_rooms_are_told_and_no_room_that_everybody_has_left() {
+        let metrics = Metrics::default();
+        for number in 0..100 {
+            (0..=number).for_each(|_| metrics.entered(&room(number)));
+        }
+        metrics.left(&room(0));
+        metrics.tracks_changed(0, 7);
+        metrics.tracks_changed(7, 3);
+        let crowd = metrics.crowd();
+        assert_eq!((crowd.rooms, crowd.participants, crowd.tracks), (99, 5049, 3));
+        let expected: BTreeMap<_, _> = (100 - FULLEST_MAX..100)
+            .map(|number| (room(number).to_string(), u32::try_from(number + 1).expect("few")))
+            .collect();
+        assert_eq!(crowd.fullest, expected);
+        (1..100).for_each(|number| (0..=number).for_each(|_| metrics.left(&room(number))));
+        assert_eq!(metrics.crowd(), Crowd { tracks: 3, ..Crowd::default() });
     }
 }

@@ -320,6 +320,14 @@ impl Shared {
                 family = family.sample(&[("socket", &index), ("what", what)], count);
             }
         }
+        let bytes = self.sockets.iter().map(|socket| socket.counters().bytes());
+        let (received, sent) = bytes.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+        out.counter(
+            "onevip_sfu_bytes_total",
+            "Bytes by the node's sockets, tunnel headers included.",
+        )
+        .sample(&[("direction", "received")], received)
+        .sample(&[("direction", "sent")], sent);
         out.counter("onevip_sfu_quic_dropped_total", "QUIC datagrams that quinn was too slow for.")
             .sample(&[], self.quic_sockets.iter().map(|socket| socket.dropped()).sum());
         out.render()

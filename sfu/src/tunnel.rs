@@ -93,10 +93,19 @@ pub struct Counters {
     malformed: AtomicU64,
     no_route: AtomicU64,
     send_failed: AtomicU64,
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
 }
 
 impl Counters {
-    /// Name and value of each, for metrics.
+    /// Bytes received and sent, headers of tunnels included.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (value(&self.bytes_received), value(&self.bytes_sent))
+    }
+
+    /// Name and number of all datagrams, for metrics.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         [
             ("received", &self.received),
@@ -265,7 +274,10 @@ impl Socket {
         let sent =
             self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), transmit));
         match sent {
-            Ok(()) => Counters::add(&self.counters.sent, count),
+            Ok(()) => {
+                Counters::add(&self.counters.sent, count);
+                Counters::add(&self.counters.bytes_sent, transmit.contents.len() as u64);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
             Err(_) => Counters::add(&self.counters.send_failed, count),
         }
@@ -280,6 +292,7 @@ impl Socket {
         datagram: &'a [u8],
     ) -> Option<Datagram<'a>> {
         Counters::add(&self.counters.received, 1);
+        Counters::add(&self.counters.bytes_received, datagram.len() as u64);
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let Framing::Tunnel { lbs, routes } = &self.framing else {
             return Some(Datagram { tuple: FiveTuple::new(peer, destination), payload: datagram });

@@ -129,6 +129,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
             api.requests.store_failures.fetch_add(1, Ordering::Relaxed);
         }
     }
+    api.rooms.expose(&mut out);
     let is_old = api.followed.borrow().problem.is_some();
     let help = "1 while the fleet that is handed out is not the newest: the log says why.";
     out.gauge("onevip_control_fleet_old", help).sample(&[], u64::from(is_old));

@@ -25,9 +25,10 @@ use super::{
 };
 use crate::{
     api::{Heartbeat, Load, Own, Registration},
-    fleet::{self, NodeId},
-    records::{self, Alive, IdUses, Ids, Member, Stats},
+    fleet::{self, NodeId, is_name},
+    records::{self, Alive, FULLEST_MAX, IdUses, Ids, Member, Stats},
     registry::{Registry, Wish},
+    rooms::NAME_MAX,
     store::{Condition, Entry, LeaseId, Outcome, Store, StoreError, Txn},
 };
 
@@ -58,6 +59,9 @@ pub(super) async fn put(
     Body(mut heartbeat): Body<Heartbeat>,
 ) -> Result<(StatusCode, Json<Registration>), Problem> {
     let (fresh, registration) = beat(&api.store, api.ttl, id, &mut heartbeat).await?;
+    if fresh {
+        api.rooms.keep_up().await;
+    }
     let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(registration)))
 }
@@ -102,9 +106,7 @@ impl Heartbeat {
             let problem = "instance must be 1 to 64 characters of A-Z a-z 0-9 . _ -";
             return Err(Problem::invalid(problem));
         }
-        if self.load.is_some_and(|load| load.busy_percent > 100) {
-            return Err(Problem::invalid("load.busy_percent must be 0 to 100"));
-        }
+        self.load.as_mut().map_or(Ok(()), check_load)?;
         let is_config = |config: &u8| ConfigId::new(*config).is_some();
         if let Some(IdUses { issues, sessions }) = &self.ids
             && !(is_config(issues) && sessions.keys().all(is_config))
@@ -123,6 +125,15 @@ impl Heartbeat {
         if node.serves.len() > 2 || node.prefix.len() > PREFIXES_MAX {
             return Err(Problem::invalid(format_args!(
                 "node.serves has at most 2 entries, node.prefix {PREFIXES_MAX}"
+            )));
+        }
+        if !node.location.is_none_or(|location| location.is_valid()) {
+            let problem = "node.location: latitude must be -90 to 90, longitude -180 to 180";
+            return Err(Problem::invalid(problem));
+        }
+        if let Some(name) = node.limits.zero() {
+            return Err(Problem::invalid(format_args!(
+                "node.limits.{name} must be 1 or more: a node that takes nothing drains"
             )));
         }
         if !node.signalling.as_deref().is_none_or(is_base) {
@@ -162,6 +173,26 @@ impl Heartbeat {
     fn is_of(&self, member: &Member) -> bool {
         member.instance.as_ref() == Some(&self.instance) && member.node == self.node
     }
+}
+
+/// What of a report cannot be; what is too long of it is left out.
+fn check_load(load: &mut Load) -> Result<(), Problem> {
+    let measured = &mut load.measured;
+    for (key, percent) in [
+        ("busy_percent", load.busy_percent),
+        ("measured.process_percent", measured.process_percent.unwrap_or_default()),
+    ] {
+        if percent > 100 {
+            return Err(Problem::invalid(format_args!("load.{key} must be 0 to 100")));
+        }
+    }
+    measured.fullest.retain(|room, _| is_name(room, NAME_MAX));
+    while measured.fullest.len() > FULLEST_MAX {
+        let emptiest = measured.fullest.iter().min_by_key(|(_, count)| **count);
+        let Some(room) = emptiest.map(|(room, _)| room.clone()) else { break };
+        measured.fullest.remove(&room);
+    }
+    Ok(())
 }
 
 /// Whether calls can be carried there: plain HTTP, and nothing in it that others must not see.
@@ -207,10 +238,11 @@ async fn renew<S: Store>(
         let alive = Alive { state, ..alive.clone() };
         txn.then.push(records::put(at.key.clone(), &alive, Some(lease)));
     }
-    if let Some(Load { sessions, sessions_max, busy_percent }) = heartbeat.load {
+    if let Some(load) = &heartbeat.load {
+        let Load { sessions, sessions_max, busy_percent, measured } = load.clone();
         let (before, _) = read::<_, Stats>(store, &records::stats(id)).await?;
         let report = before.map_or(0, |stats| stats.report) + 1;
-        let stats = Stats { report, sessions, sessions_max, busy_percent };
+        let stats = Stats { report, sessions, sessions_max, busy_percent, measured };
         txn.then.push(records::put(records::stats(id), &stats, Some(lease)));
     }
     if let Some(uses) = &heartbeat.ids {

@@ -25,7 +25,7 @@ use super::{
     openapi::Changes,
     overflow::{self, Taken},
     problem::Problem,
-    rooms::Wanted,
+    rooms::{TENANT, Wanted},
     vips,
 };
 use crate::{
@@ -73,6 +73,8 @@ pub(super) struct Joined {
         (status = OK, body = Joined),
         (status = TEMPORARY_REDIRECT, description = "Another cluster takes the room.",
             headers(("Location" = String, description = "The same call there."))),
+        (status = TOO_MANY_REQUESTS, body = Problem, content_type = "application/problem+json",
+            description = "Too many join this room at once; try again after the time in Retry-After."),
         Changes,
     ),
     security(("token" = [])),
@@ -82,17 +84,23 @@ pub(super) async fn join(
     Room(room): Room,
     Extension(caller): Extension<Caller>,
     uri: Uri,
+    headers: HeaderMap,
     OptionalBody(wanted): OptionalBody<Wanted>,
 ) -> Result<Response, Problem> {
-    let wanted = wanted.read()?;
+    let wanted = wanted.read(&headers)?;
     let claims = caller.claims.filter(|_| caller.scope == Scope::Join);
     if claims.is_some() && !wanted.pool.is_empty() {
         return Err(auth::forbidden("other_scope", "a pool is not for who joins to choose"));
     }
     let joins = api.joins().await?;
+    api.rooms.admit(TENANT, &room)?;
     let placed = match overflow::place(&api, &room, &wanted, &uri).await? {
         Taken::Here(placed) => placed,
         Taken::Elsewhere(response) => return Ok(response),
+    };
+    let entrance = match placed.fresh {
+        true => placed.room.home.clone(),
+        false => api.rooms.enter(TENANT, &room, &wanted, &placed.room).await?,
     };
     let offer = |home: NodeId| {
         let path = format!("/rooms/{room}/webtransport");
@@ -102,7 +110,7 @@ pub(super) async fn join(
             carry::carry(&api, Method::POST, &home, &path, &none, Bytes::new()).await
         }
     };
-    let mut node = placed.room.home.clone();
+    let mut node = entrance;
     let mut answer = offer(node.clone()).await;
     let refused = media::is_refused(&answer);
     if let Some(home) = media::move_on(&api, &room, &wanted, &placed, refused).await? {

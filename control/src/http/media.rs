@@ -22,7 +22,7 @@ use super::{
     openapi::Changes,
     overflow::{self, Taken},
     problem::Problem,
-    rooms::TENANT,
+    rooms::{self, TENANT},
 };
 use crate::{fleet::NodeId, join, jwt::Refused, placement::Wanted, rooms::Placed};
 
@@ -212,18 +212,23 @@ async fn enter(
 ) -> Result<Response, Problem> {
     admit(api, kind, room, headers).await?;
     is_sdp(headers)?;
-    let placed = match overflow::place(api, room, &Wanted::default(), uri).await? {
+    let wanted = Wanted { host: rooms::host(headers), ..Wanted::default() };
+    let placed = match overflow::place(api, room, &wanted, uri).await? {
         Taken::Here(placed) => placed,
         Taken::Elsewhere(response) => return Ok(response),
+    };
+    let home = match placed.fresh {
+        true => placed.room.home.clone(),
+        false => api.rooms.enter(TENANT, room, &wanted, &placed.room).await?,
     };
     let path = format!("/{kind}/{room}");
     let carried = |home: NodeId| {
         let (path, body) = (path.clone(), body.clone());
         async move { carry(api, Method::POST, &home, &path, headers, body).await }
     };
-    let answer = carried(placed.room.home.clone()).await;
+    let answer = carried(home).await;
     let refused = is_refused(&answer);
-    match move_on(api, room, &Wanted::default(), &placed, refused).await? {
+    match move_on(api, room, &wanted, &placed, refused).await? {
         Some(home) => carried(home).await,
         None => answer,
     }

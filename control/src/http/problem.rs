@@ -45,7 +45,9 @@ enum Headers {
     None,
     /// To ask again a little later.
     Retry,
-    /// The same, since the store did not do its part.
+    /// To ask again in a second.
+    Soon,
+    /// To ask again a little later, since the store did not do its part.
     StoreFailed,
     /// How to authenticate: by the scheme, or by another token.
     Authenticate {
@@ -99,6 +101,12 @@ impl Problem {
     pub(crate) fn unavailable(code: &'static str, detail: impl fmt::Display) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
         Self { headers: Headers::Retry, ..problem }
+    }
+
+    /// Too many ask for the same at once: a little later it is done.
+    pub(super) fn too_many(code: &'static str, detail: impl fmt::Display) -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
+        Self { headers: Headers::Soon, ..problem }
     }
 
     fn retry(self) -> Self {
@@ -157,10 +165,11 @@ impl From<RoomError> for Problem {
         match error {
             RoomError::Store(error) => error.into(),
             RoomError::Unreadable(error) => error.into(),
-            RoomError::Registry(error) => error.into(),
             RoomError::Name(_) => Self::bad_request(error),
             // The pool is for the caller to name, so this is no failure of ours.
             RoomError::NoNode => Self::conflict("no_node", error).retry(),
+            RoomError::NotYours(_) => Self::conflict("other_pool", error),
+            RoomError::TooMany => Self::too_many("too_many_joins", error),
             RoomError::Overtaken => Self::unavailable("overtaken", error),
             RoomError::NoRandom(_) => Self::unavailable("no_random", error),
         }
@@ -177,6 +186,9 @@ impl IntoResponse for Problem {
             Headers::None => {}
             Headers::Retry | Headers::StoreFailed => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            Headers::Soon => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Headers::Authenticate { given } => {
                 let challenge = match given {

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -17,12 +17,16 @@ use super::{
 };
 use crate::{
     fleet::NodeId,
-    placement, records,
+    placement,
+    records::{self, Location, RoomPolicy},
     store::{List, Store},
 };
 
 /// Whose rooms these are: there is one tenant so far.
 pub(super) const TENANT: &str = "default";
+
+/// Longest name of a host, with its port.
+const HOST_MAX: usize = 261;
 
 /// What a room that is not placed yet asks for.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -34,15 +38,30 @@ pub(super) struct Wanted {
     /// Nodes of this region before all others.
     #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f]{0,64}$", example = "eu")]
     region: String,
+    /// The nearest nodes to here, where the pool's nodes are chosen by that.
+    location: Option<Location>,
+    /// Whether it may be on several nodes, once it is large; as is configured if it is not said.
+    policy: Option<RoomPolicy>,
 }
 
 impl Wanted {
-    /// What it asks placement for.
-    pub(super) fn read(self) -> Result<placement::Wanted, Problem> {
+    /// What it asks placement for, with the host that the call is for.
+    pub(super) fn read(self, headers: &HeaderMap) -> Result<placement::Wanted, Problem> {
         extract::label("pool", &self.pool)?;
         extract::label("region", &self.region)?;
-        Ok(placement::Wanted { pool: self.pool, region: self.region })
+        let Self { pool, region, location, policy } = self;
+        if !location.is_none_or(|location| location.is_valid()) {
+            let problem = "location: latitude must be -90 to 90, longitude -180 to 180";
+            return Err(Problem::invalid(problem));
+        }
+        Ok(placement::Wanted { pool, region, location, host: host(headers), policy })
     }
+}
+
+/// The host that a call is for.
+pub(super) fn host(headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    host.filter(|host| host.len() <= HOST_MAX).unwrap_or_default().to_owned()
 }
 
 /// Where a room is.
@@ -58,11 +77,14 @@ pub(super) struct RoomView {
     nodes: Vec<NodeId>,
     /// Grows whenever the home changes.
     epoch: u64,
+    /// Whether it may be on several nodes.
+    policy: RoomPolicy,
 }
 
 impl RoomView {
     fn new(room: String, placed: records::Room) -> Self {
-        Self { room, home: placed.home, nodes: placed.nodes, epoch: placed.epoch }
+        let records::Room { home, nodes, epoch, policy } = placed;
+        Self { room, home, nodes, epoch, policy }
     }
 }
 
@@ -101,9 +123,10 @@ pub(super) struct Ending {
 pub(super) async fn place(
     State(api): State<Api>,
     Room(room): Room,
+    headers: HeaderMap,
     OptionalBody(wanted): OptionalBody<Wanted>,
 ) -> Result<Response, Problem> {
-    let placed = api.rooms.place(TENANT, &room, &wanted.read()?).await?;
+    let placed = api.rooms.place(TENANT, &room, &wanted.read(&headers)?).await?;
     let location = format!("/v1/rooms/{room}");
     let view = Json(RoomView::new(room, placed.room));
     Ok(match placed.fresh {

@@ -18,7 +18,6 @@ use super::{
 use crate::{
     fleet::{self, NodeId},
     records::{self, Vip},
-    resolve::Location,
     store::{self, Store, Txn, Write},
 };
 
@@ -113,8 +112,8 @@ pub(crate) fn check(vip: &mut Vip) -> Result<(), String> {
         let problem = "region must be at most 64 characters, none of them a control character";
         return Err(problem.to_owned());
     }
-    if !vip.location.is_none_or(Location::is_on_earth) {
-        return Err("location: lat must be -90 to 90, lon -180 to 180".to_owned());
+    if !vip.location.is_none_or(|location| location.is_valid()) {
+        return Err("location: latitude must be -90 to 90, longitude -180 to 180".to_owned());
     }
     if vip.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
         return Err(format!("weight must be 0 to {WEIGHT_MAX}"));

@@ -13,7 +13,8 @@ use ipnet::IpNet;
 use maxminddb::Reader;
 use serde::Deserialize;
 
-use super::{Location, Place, TTL};
+use super::{Place, TTL};
+use crate::records::Location;
 use crate::toml_file::{FileError, duration};
 
 /// Most networks of the table, and most proxies.
@@ -150,11 +151,11 @@ impl Locator {
         let found = known.database.as_ref().and_then(|database| {
             let record: Option<Record> = database.lookup(address).ok()?.decode().ok()?;
             let point = record?.location?;
-            Some(Location { lat: point.latitude?, lon: point.longitude? })
+            Some(Location { latitude: point.latitude?, longitude: point.longitude? })
         });
         Place {
             region: region.map(|(_, region)| region.clone()),
-            location: found.filter(|location| location.is_on_earth()),
+            location: found.filter(|location| location.is_valid()),
         }
     }
 

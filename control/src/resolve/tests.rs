@@ -8,10 +8,10 @@ use crate::{
     store::{Entry, Revision},
 };
 
-const FRANKFURT: Location = Location { lat: 50.11, lon: 8.68 };
-const PARIS: Location = Location { lat: 48.86, lon: 2.35 };
-const NEW_YORK: Location = Location { lat: 40.71, lon: -74.01 };
-const SYDNEY: Location = Location { lat: -33.87, lon: 151.21 };
+const FRANKFURT: Location = Location { latitude: 50.11, longitude: 8.68 };
+const PARIS: Location = Location { latitude: 48.86, longitude: 2.35 };
+const NEW_YORK: Location = Location { latitude: 40.71, longitude: -74.01 };
+const SYDNEY: Location = Location { latitude: -33.87, longitude: 151.21 };
 
 fn entry(key: &str, value: &Value) -> Entry {
     let at = Revision(1);
@@ -74,7 +74,10 @@ fn the_way_along_the_surface_is_as_long_as_it_is() {
         let (there, back) = (from.km_to(to), to.km_to(from));
         assert!((there - km).abs() <= km * 0.01 && (there - back).abs() < 0.001, "{there}");
     }
-    let (north, south) = (Location { lat: 90.0, lon: 0.0 }, Location { lat: -90.0, lon: 77.0 });
+    let (north, south) = (
+        Location { latitude: 90.0, longitude: 0.0 },
+        Location { latitude: -90.0, longitude: 77.0 },
+    );
     assert!((north.km_to(south) - 20_015.0).abs() < 1.0);
 }
 
@@ -103,7 +106,7 @@ fn a_rooms_region_counts_where_nothing_is_known_of_the_client() {
 fn of_those_as_near_the_least_loaded_comes_first_and_an_overloaded_region_last() {
     let mut entries = world();
     entries.push(vip("par", "fr", &at(PARIS)));
-    let near = Place { region: None, location: Some(Location { lat: 49.4, lon: 5.5 }) };
+    let near = Place { region: None, location: Some(Location { latitude: 49.4, longitude: 5.5 }) };
     for (eu, fr, expected) in [
         (50, 20, ["par", "fra", "nyc", "syd"]),
         (20, 50, ["fra", "par", "nyc", "syd"]),

@@ -8,7 +8,7 @@ use control::{
     placement::Wanted,
     records,
     registry::Wish,
-    rooms::RoomError,
+    rooms::{Placed, RoomError},
     store::{Store, StoreError},
 };
 use tokio::{task::JoinSet, time};
@@ -39,7 +39,7 @@ async fn a_killed_nodes_room_moves_when_somebody_joins_it_and_not_before() {
     let mut killed = JoinSet::new();
     world.node(1, &mut killed).await;
     let rooms = world.rooms();
-    let (placed, _) = rooms.place("default", "lobby", &Wanted::default()).await.expect("placed");
+    let placed = rooms.place("default", "lobby", &Wanted::default()).await.expect("placed").room;
     assert_eq!(placed.home, id("sfu-1"));
     let mut alive = JoinSet::new();
     world.node(2, &mut alive).await;
@@ -47,7 +47,9 @@ async fn a_killed_nodes_room_moves_when_somebody_joins_it_and_not_before() {
     let begin = time::Instant::now();
     eventually("the room on the other node", async || {
         let joined = rooms.place("default", "lobby", &Wanted::default()).await;
-        matches!(joined, Ok((room, _)) if room.home == id("sfu-2") && room.epoch == placed.epoch + 1)
+        joined.is_ok_and(|Placed { room, .. }| {
+            room.home == id("sfu-2") && room.epoch == placed.epoch + 1
+        })
     })
     .await;
     // Within the lease, and what etcd takes to notice.
@@ -101,7 +103,7 @@ async fn rooms_are_refused_clearly_while_the_store_is_away_and_placed_when_it_is
         rooms.place("default", "meanwhile", &Wanted::default()).await.is_ok()
     })
     .await;
-    let (there, _) = rooms.place("default", "before", &Wanted::default()).await.expect("there");
+    let there = rooms.place("default", "before", &Wanted::default()).await.expect("there").room;
     assert_eq!(there.epoch, 1, "nothing has moved meanwhile");
     let (rooms, _) =
         control::store::all(&*world.store, records::ROOMS, None).await.expect("all of them");

@@ -28,8 +28,9 @@ async fn two_controls_that_place_a_room_at_once_a_thousand_times_agree_every_tim
         let (one, other) = (place(0), place(1));
         let one = one.await.expect("no panic").expect("placed");
         let other = other.await.expect("no panic").expect("placed");
-        assert_eq!((&one.0, one.0.epoch), (&other.0, 1), "room {round}");
-        *homes.entry(one.0.home.clone()).or_insert(0) += 1;
+        assert_eq!((&one.room, one.room.epoch), (&other.room, 1), "room {round}");
+        assert!(one.fresh != other.fresh, "one of them placed room {round}");
+        *homes.entry(one.room.home).or_insert(0) += 1;
     }
     let (rooms, _) = all(&*world.store, records::ROOMS, None).await.expect("all of them");
     assert_eq!(rooms.len(), ROUNDS);

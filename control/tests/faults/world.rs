@@ -59,7 +59,10 @@ impl World {
 
     /// Another control's view of the rooms.
     pub(crate) fn rooms(&self) -> Arc<Rooms<AnyStore>> {
-        Arc::new(Rooms::new(client(&self.cluster)))
+        let rooms = Arc::new(Rooms::new(client(&self.cluster)));
+        let following = rooms.clone();
+        tokio::spawn(async move { following.follow().await });
+        rooms
     }
 
     pub(crate) async fn put<T: serde::Serialize>(&self, key: &str, record: &T) {

@@ -2,6 +2,7 @@
 
 mod client;
 mod follow;
+mod incidents;
 mod registry;
 mod rooms;
 mod watchdog;

@@ -1,14 +1,7 @@
-use std::sync::Arc;
-
-use control::{
-    fleet::State,
-    placement::Wanted,
-    records::Stats,
-    rooms::{RoomError, Rooms},
-};
+use control::{fleet::State, placement::Wanted, records::Stats, rooms::RoomError};
 use tokio::time;
 
-use crate::world::{TTL, World, id};
+use crate::world::{TTL, World, control, id};
 
 async fn place(world: &World, room: &str) -> control::rooms::Placed {
     world.rooms.place("default", room, &Wanted::default()).await.expect("there is a node")
@@ -24,7 +17,7 @@ async fn a_room_is_placed_once_and_found_by_everybody() {
     let placed = place(&world, "lobby").await;
     assert!(placed.fresh);
     assert_eq!((placed.room.epoch, &placed.room.nodes), (1, &vec![placed.room.home.clone()]));
-    let elsewhere = Rooms::new(world.store.clone());
+    let elsewhere = control(&world.store);
     for rooms in [&world.rooms, &elsewhere] {
         let again = rooms.place("default", "lobby", &Wanted::default()).await.expect("there");
         assert_eq!((again.fresh, &again.room), (false, &placed.room));
@@ -65,6 +58,7 @@ async fn reports_decide_and_where_nobody_may_take_a_room_that_is_said() {
     let busy = Stats { report: 1, busy_percent: 90, ..Stats::default() };
     world.report("sfu-1", &first, busy).await;
     world.report("sfu-2", &second, Stats { report: 1, ..Stats::default() }).await;
+    world.settled().await;
     for room in 0..10 {
         assert_eq!(place(&world, &format!("room-{room}")).await.room.home, id("sfu-2"));
     }
@@ -94,7 +88,7 @@ async fn of_two_controls_that_place_a_room_at_once_one_wins_a_thousand_times() {
     for number in 1..=3 {
         world.node(number).await;
     }
-    let controls = [(); 2].map(|()| Arc::new(Rooms::new(world.store.clone())));
+    let controls = [(); 2].map(|()| control(&world.store));
     for room in 0..1_000 {
         let tasks = controls.clone().map(|rooms| {
             let name = format!("room-{room}");

@@ -17,7 +17,7 @@ pub(crate) const TTL: Duration = Duration::from_secs(10);
 pub(crate) struct World {
     pub(crate) store: Arc<AnyStore>,
     pub(crate) registry: Registry<AnyStore>,
-    pub(crate) rooms: Rooms<AnyStore>,
+    pub(crate) rooms: Arc<Rooms<AnyStore>>,
 }
 
 pub(crate) fn id(name: &str) -> NodeId {
@@ -28,14 +28,18 @@ pub(crate) fn node(address: &str) -> Description {
     serde_json::from_str(&format!(r#"{{"address":"{address}"}}"#)).expect("valid")
 }
 
+/// The rooms in a store, as another control has them.
+pub(crate) fn control(store: &Arc<AnyStore>) -> Arc<Rooms<AnyStore>> {
+    let rooms = Arc::new(Rooms::new(store.clone()));
+    let followed = rooms.clone();
+    tokio::spawn(async move { followed.follow().await });
+    rooms
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
         let store = Arc::new(AnyStore::in_memory());
-        let world = Self {
-            registry: Registry::new(store.clone()),
-            rooms: Rooms::new(store.clone()),
-            store,
-        };
+        let world = Self { registry: Registry::new(store.clone()), rooms: control(&store), store };
         let routing = Routing {
             hash_key: Some("00112233445566778899aabbccddeeff".to_owned()),
             routing: vec![serde_json::json!({ "config": 0 })],
@@ -81,6 +85,13 @@ impl World {
         let there: Alive = records::read(&there.expect("it holds its lease")).expect("readable");
         let alive = Alive { epoch: of.epoch, state, ..there };
         self.put(records::node(&id(name)), &alive, Some(of.lease)).await;
+    }
+
+    /// Waits until all that the store says is known to who places rooms.
+    pub(crate) async fn settled(&self) {
+        let (_, newest) = self.store.get(records::ROUTING).await.expect("there");
+        let waited = tokio::time::timeout(TTL, self.rooms.reached(newest)).await;
+        waited.expect("it is followed");
     }
 
     /// Follows the fleet from now on.

@@ -100,6 +100,7 @@ fn the_document_tells_how_calls_are_refused_and_which_need_the_token() {
                 let expected = match path.as_str() {
                     "/v1/fleet" => set(&["400", "401", "403", "404", "503"]),
                     _ if reads => set(&["400", "404", "503"]),
+                    "/v1/rooms/{room}/join" => &changing | &set(&["429"]),
                     _ => changing.clone(),
                 };
                 assert_eq!(problems(operation), expected, "{method} {path}");

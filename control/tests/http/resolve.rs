@@ -15,7 +15,7 @@ fn world() -> World {
     {
         let vip = json!({
             "addresses": [format!("203.0.113.{number}:4433")], "region": region,
-            "location": { "lat": lat, "lon": lon },
+            "location": { "latitude": lat, "longitude": lon },
         });
         world.put(&format!("/v1/vips/{name}"), &vip).is(200);
     }
@@ -106,7 +106,7 @@ fn what_cannot_be_asked_or_answered_is_refused_with_the_reason() {
     }
     for (vip, says) in [
         (json!({ "region": "a\nb" }), "region must be"),
-        (json!({ "location": { "lat": 91, "lon": 0 } }), "location: lat must be"),
+        (json!({ "location": { "latitude": 91, "longitude": 0 } }), "location: latitude must be"),
         (json!({ "weight": 1001 }), "weight must be 0 to 1000"),
     ] {
         let vip = with(&json!({ "addresses": ["203.0.113.1:4433"] }), &vip);

@@ -12,7 +12,9 @@ fn a_room_is_placed_once_whoever_asks_found_and_ended() {
     let answer = world.post("/v1/rooms/lobby");
     assert_eq!(answer.header("location"), "/v1/rooms/lobby");
     let placed = answer.is(201);
-    let expected = json!({ "room": "lobby", "home": "sfu-1", "nodes": ["sfu-1"], "epoch": 1 });
+    let expected = json!({
+        "room": "lobby", "home": "sfu-1", "nodes": ["sfu-1"], "epoch": 1, "policy": "spread",
+    });
     assert_eq!(placed, expected);
     world.node(2);
     for _ in 0..5 {

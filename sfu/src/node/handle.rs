@@ -8,6 +8,7 @@ use control::records::IdUses;
 use ipnet::IpNet;
 
 use super::{Load, SESSIONS_MAX, Shared};
+use crate::metrics::Crowd;
 
 /// What can be changed about a node while it runs. Holding one keeps no node alive.
 #[derive(Clone)]
@@ -33,6 +34,19 @@ impl Handle {
     pub fn ids(&self) -> IdUses {
         let sessions = self.0.metrics.ice_sessions_by_config().collect();
         IdUses { issues: self.0.identity.issuing().value(), sessions }
+    }
+
+    /// How full its rooms are.
+    #[must_use]
+    pub fn crowd(&self) -> Crowd {
+        self.0.metrics.crowd()
+    }
+
+    /// Bytes received and sent by all its sockets.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        let all = self.0.sockets.iter().map(|socket| socket.counters().bytes());
+        all.fold((0, 0), |sum, bytes| (sum.0 + bytes.0, sum.1 + bytes.1))
     }
 
     /// Tells clients to send to other addresses from now on. Sessions that there are go on: what is sent

@@ -55,6 +55,7 @@ impl Rooms {
 
     pub(super) fn join(&mut self, room: &RoomName, key: Key, mirror: bool) {
         self.rooms.entry(room.clone()).or_default().join(key, mirror);
+        self.metrics.entered(room);
         self.room_of.insert(key, room.clone());
     }
 
@@ -71,7 +72,10 @@ impl Rooms {
         let Some(room) = self.rooms.get_mut(&name) else {
             return;
         };
+        let before = room.tracks();
         let fresh = room.leave(key);
+        self.metrics.left(&name);
+        self.metrics.tracks_changed(before, room.tracks());
         if room.len() == 0 {
             self.rooms.remove(&name);
             return;
@@ -94,7 +98,10 @@ impl Rooms {
         let Some(room) = room else {
             return;
         };
-        for track in room.changed(key, change) {
+        let before = room.tracks();
+        let fresh = room.changed(key, change);
+        self.metrics.tracks_changed(before, room.tracks());
+        for track in fresh {
             ask_for_keyframe(&self.metrics, now, room, track, sessions, touched);
         }
     }

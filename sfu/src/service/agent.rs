@@ -63,6 +63,8 @@ impl Agent {
             prefix: Vec::new(),
             region: member.region.clone(),
             zone: member.zone.clone(),
+            location: member.location,
+            limits: member.limits,
             signalling: Some(signalling),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             unattended: false,
@@ -110,7 +112,7 @@ impl Agent {
     }
 
     /// What it says of its load from now on.
-    pub(super) const fn set_load(&mut self, load: Load) {
+    pub(super) fn set_load(&mut self, load: Load) {
         self.heartbeat.load = Some(load);
     }
 

@@ -1,15 +1,22 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use control::{
     api,
     client::View,
+    records::Measures,
     source::{News, Source},
     toml_file::FileError,
 };
 use tracing::{error, info};
 
 use super::{agent::Agent, begin, warn_about};
-use crate::{config::Config, identity::Identity, node::Handle};
+use crate::{
+    config::Config,
+    identity::Identity,
+    metrics::Crowd,
+    node::{Handle, Load},
+    usage::Meter,
+};
 
 /// What keeps a node in its fleet: it follows the fleet and, with a control, keeps its lease.
 pub struct Membership {
@@ -21,6 +28,30 @@ pub struct Membership {
     pub(super) node: Handle,
     /// What a control said last that fits this node.
     pub(super) heeded: Option<Arc<View>>,
+    meter: Meter,
+}
+
+/// How busy a node is, as a control is told.
+fn load(node: &Handle, meter: &mut Meter) -> api::Load {
+    let Load { sessions, sessions_max } = node.load();
+    let Crowd { rooms, participants, tracks, fullest } = node.crowd();
+    let usage = meter.read(Instant::now(), node.bytes());
+    api::Load {
+        sessions,
+        sessions_max,
+        busy_percent: usage.machine_percent.unwrap_or_default(),
+        measured: Measures {
+            process_percent: usage.process_percent,
+            sysload_percent: usage.sysload_percent,
+            rooms: Some(rooms),
+            participants: Some(participants),
+            tracks: Some(tracks),
+            in_bps: usage.in_bps,
+            out_bps: usage.out_bps,
+            memory_bytes: usage.memory_bytes,
+            fullest,
+        },
+    }
 }
 
 impl Membership {
@@ -32,7 +63,7 @@ impl Membership {
         node: Handle,
         heeded: Option<Arc<View>>,
     ) -> Self {
-        Self { config, source, agent, identity, node, heeded }
+        Self { config, source, agent, identity, node, heeded, meter: Meter::new() }
     }
 
     /// Keeps the node in for ever.
@@ -44,10 +75,8 @@ impl Membership {
 
     /// Waits for what is next, and does what it asks for. May be dropped and called again.
     pub(super) async fn step(&mut self) {
-        let load = self.node.load();
         if let Some(agent) = &mut self.agent {
-            let (sessions, sessions_max) = (load.sessions, load.sessions_max);
-            agent.set_load(api::Load { sessions, sessions_max, busy_percent: 0 });
+            agent.set_load(load(&self.node, &mut self.meter));
             agent.set_ids(self.node.ids());
         }
         let agent = self.agent.as_mut();

@@ -71,6 +71,7 @@ struct Membership<'a> {
 
 impl std::ops::Drop for Membership<'_> {
     fn drop(&mut self) {
+        self.shared.metrics.left(self.room);
         let mut rooms = self.shared.rooms();
         if let Some(participants) = rooms.get_mut(self.room) {
             participants.retain(|participant| participant.number != self.number);
@@ -99,6 +100,7 @@ impl Shared {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let copies = Arc::new(Semaphore::new(COPIES_MAX));
         participants.push(Participant { number, session: session.clone(), copies });
+        self.metrics.entered(room);
         Some(Membership { shared: self, room, number })
     }
 

@@ -71,6 +71,11 @@ impl Room {
         self.members.len()
     }
 
+    /// Tracks of all participants.
+    pub(super) fn tracks(&self) -> usize {
+        self.tracks.len()
+    }
+
     pub(super) fn track(&mut self, line: &Line) -> Option<&mut Track> {
         self.tracks.get_mut(line)
     }
