@@ -29,7 +29,8 @@ pub use topics::Topics;
 /// How long to wait before the store is asked again after a failure, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// How long changes are gathered: a node that comes is several, and a thousand may come at once.
+/// Shortest time between two fleets: the first change is told at once, and what comes with it, or a
+/// thousand more, is gathered.
 const GATHER: Duration = Duration::from_millis(20);
 
 /// Changes that wait between watches and their follower.
@@ -75,7 +76,8 @@ pub struct Followed {
 /// After a failure it goes on from the revision where it was; only where the store does not know that any
 /// more is everything read again, and applied at once.
 pub async fn follow<S: Store>(store: Arc<S>, topics: Topics, followed: watch::Sender<Followed>) {
-    let mut follower = Follower { store, topics, followed, kept: Kept::default(), seen: None };
+    let mut follower =
+        Follower { store, topics, followed, kept: Kept::default(), told: None, seen: None };
     let mut retry = RETRY.0;
     while !follower.followed.is_closed() {
         let problem = match follower.session().await {
@@ -103,6 +105,8 @@ struct Follower<S> {
     topics: Topics,
     followed: watch::Sender<Followed>,
     kept: Kept,
+    /// When a fleet was told last.
+    told: Option<Instant>,
     /// The revision up to which each watch has been heard; `None`: nothing is known yet.
     seen: Option<Vec<Revision>>,
 }
@@ -151,11 +155,13 @@ impl<S: Store> Follower<S> {
                     let changes = changes?;
                     seen[index] = changes.revision;
                     if self.kept.change(changes.changes) && due.is_none() {
-                        due = Some(Instant::now() + GATHER);
+                        let now = Instant::now();
+                        due = Some(self.told.map_or(now, |told| (told + GATHER).max(now)));
                     }
                 }
                 () = reached(due) => {
                     self.publish(seen.iter().copied().max().unwrap_or_default());
+                    self.told = Some(Instant::now());
                     due = None;
                 }
                 () = self.followed.closed() => return Ok(()),
