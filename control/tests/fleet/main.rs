@@ -4,5 +4,6 @@ mod client;
 mod follow;
 mod registry;
 mod rooms;
+mod rotation;
 mod watchdog;
 mod world;

@@ -12,6 +12,7 @@ mod nodes;
 mod operation;
 mod refusals;
 mod rooms;
+mod routing;
 mod scopes;
 mod sessions;
 mod unattended;
