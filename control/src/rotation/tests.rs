@@ -63,7 +63,7 @@ fn a_new_configuration_is_like_the_one_in_use_with_keys_of_its_own() {
     let old =
         json!({ "config": 5, "server_id_len": 3, "nonce_len": 13, "key": "aa", "ice_key": "bb" });
     let (routing, number) =
-        view(&[old.clone()], 7).rotate("cc".into(), "dd".into()).expect("begins");
+        view(std::slice::from_ref(&old), 7).rotate("cc".into(), "dd".into()).expect("begins");
     let new = json!({
         "config": 6, "server_id_len": 3, "nonce_len": 13, "key": "cc", "ice_key": "dd",
         "phase": "published",
