@@ -42,9 +42,9 @@ pub(super) async fn run(
         let flows = flows(client).await?.get(id).copied().unwrap_or_default();
         if node["node"]["unattended"] == true {
             // Nobody counts its sessions, but the LBs see who speaks to it.
-            if said != Some((None, flows)) {
+            if said != Some((None, flows > 0)) {
                 eprintln!("{id}: {}", flows_left(flows));
-                said = Some((None, flows));
+                said = Some((None, flows > 0));
             }
             match empty_since {
                 _ if flows > 0 => empty_since = None,
@@ -77,9 +77,16 @@ pub(super) async fn run(
         }
         let sessions = node["stats"]["sessions"].as_u64();
         let report = node["stats"]["report"].as_u64().unwrap_or(0);
-        if said != Some((sessions, flows)) {
-            eprintln!("{id}: {}", left(sessions, flows));
-            said = Some((sessions, flows));
+        // Flows outlive their sessions by the time that LBs keep idle ones.
+        let remain = sessions == Some(0) && flows > 0;
+        if said != Some((sessions, remain)) {
+            if said.is_none_or(|(before, _)| before != sessions) {
+                eprintln!("{id}: {}", left(sessions));
+            }
+            if remain {
+                eprintln!("{id}: LBs still have flows of it");
+            }
+            said = Some((sessions, remain));
         }
         let sessions = sessions.map(|sessions| sessions.max(flows));
         match (sessions, empty_since) {
@@ -93,7 +100,10 @@ pub(super) async fn run(
             _ => empty_since = None,
         }
         if end.is_some_and(|end| Instant::now() >= end) {
-            let left = left(said.and_then(|(sessions, _)| sessions), flows);
+            let left = match said {
+                Some((_, true)) => flows_left(flows),
+                _ => left(said.and_then(|(sessions, _)| sessions)),
+            };
             return Err(Error::NotDone(format!("{id} is not empty yet: {left}")));
         }
         time::sleep(LOOK).await;
@@ -120,11 +130,10 @@ fn flows_left(flows: u64) -> String {
     }
 }
 
-fn left(sessions: Option<u64>, flows: u64) -> String {
-    let sessions = match sessions {
+fn left(sessions: Option<u64>) -> String {
+    match sessions {
         Some(1) => "1 session left".to_owned(),
         Some(sessions) => format!("{sessions} sessions left"),
         None => "it does not say what it has".to_owned(),
-    };
-    if flows == 0 { sessions } else { format!("{sessions}, {}", flows_left(flows)) }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod drain;
 mod refusals;
+mod rotation;
 mod world;
 
 use serde_json::{Value, json};
@@ -20,12 +21,15 @@ fn nodes_are_shown_in_a_table_and_as_json() {
     let world = World::new();
     world.register(1, Some(3));
     world.register(2, None);
+    for (lb, flows) in [("lb-1", 4), ("lb-2", 3)] {
+        world.lb_has(lb, &json!({ "sfu-1": flows }));
+    }
     world.is_table(
         &["node", "list"],
         &[
-            "NODE STATE LEASE SESSIONS SERVER ID ADDRESS POOL",
-            "sfu-1 serving held 3 of 100 00000001 10.0.0.1:7000 default",
-            "sfu-2 serving held - 00000002 10.0.0.2:7000 default",
+            "NODE STATE LEASE SESSIONS FLOWS SERVER ID ADDRESS POOL",
+            "sfu-1 serving held 3 of 100 7 00000001 10.0.0.1:7000 default",
+            "sfu-2 serving held - 0 00000002 10.0.0.2:7000 default",
         ],
     );
     assert_eq!(world.says(&["node", "drain", "sfu-2", "--no-wait"]), "sfu-2 is draining\n");
@@ -68,13 +72,13 @@ fn a_room_is_placed_shown_and_ended_at_its_epoch_only() {
 fn lbs_are_shown_with_whom_they_cannot_reach() {
     let world = World::new();
     let report = json!({ "instance": "one", "addresses": ["10.0.1.1", "10.0.1.2"], "revision": 7,
-        "flows": {}, "silent": ["sfu-1", "sfu-2"], "version": "0.1.0" });
+        "flows": { "sfu-1": 2, "sfu-3": 1 }, "silent": ["sfu-1", "sfu-2"], "version": "0.1.0" });
     world.call("PUT", "/v1/lbs/lb-1", &report);
     world.is_table(
         &["lb", "list"],
         &[
-            "LB LEASE ADDRESSES REVISION CANNOT REACH VERSION",
-            "lb-1 held 10.0.1.1 10.0.1.2 7 sfu-1 sfu-2 0.1.0",
+            "LB LEASE ADDRESSES REVISION FLOWS CANNOT REACH VERSION",
+            "lb-1 held 10.0.1.1 10.0.1.2 7 sfu-1=2 sfu-3=1 sfu-1 sfu-2 0.1.0",
         ],
     );
     assert_eq!(world.json(&["lb", "list"])[0]["silent"], json!(["sfu-1", "sfu-2"]));
@@ -83,12 +87,18 @@ fn lbs_are_shown_with_whom_they_cannot_reach() {
 #[test]
 fn routing_is_shown_without_its_keys() {
     let world = World::new();
-    let table = ["CONFIG SERVER ID NONCE IDS STUN", "0 4 bytes 12 bytes encrypted verified"];
-    world.is_table(&["routing", "show"], &table);
+    world.is_table(
+        &["routing", "show"],
+        &[
+            "CONFIG PHASE SINCE SERVER ID NONCE IDS STUN SESSIONS",
+            "0 issuing 0 4 bytes 12 bytes encrypted verified 0",
+        ],
+    );
     let shown = world.json(&["routing", "show"]);
-    let expected = json!([{ "config": 0, "server_id_len": 4, "nonce_len": 12, "ids": "encrypted",
-        "stun": "verified" }]);
-    assert_eq!(shown, expected);
+    let expected = json!([{ "config": 0, "phase": "issuing", "since": 0, "server_id_len": 4,
+        "nonce_len": 12, "encrypted": true, "verified": true }]);
+    assert_eq!((&shown["configs"], &shown["rotating"]), (&expected, &json!(false)));
+    assert!(!shown.to_string().contains("key"), "{shown}");
 }
 
 #[test]

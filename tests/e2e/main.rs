@@ -8,6 +8,7 @@ mod moves;
 mod mtu;
 mod nodes;
 mod rooms;
+mod rotation;
 mod support;
 mod trust;
 mod whip;

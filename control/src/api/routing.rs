@@ -129,7 +129,9 @@ fn told(view: &RoutingView) -> impl Iterator<Item = String> {
     });
     // Which phases an LB goes by: its revision alone changes with much else.
     let lbs = view.lbs.iter().filter(|lb| lb.alive).flat_map(|lb| {
-        let applied = view.configs.iter().filter(|config| lb.applied.contains(&config.config));
+        // What was there from the beginning was never waited for.
+        let waited_for = view.configs.iter().filter(|config| config.since > 0);
+        let applied = waited_for.filter(|config| lb.applied.contains(&config.config));
         applied.map(|config| {
             let ConfigView { config, phase, since, .. } = config;
             format!("  LB {} has applied revision {since}: {config} is {phase}", lb.id)

@@ -5,5 +5,6 @@ mod follow;
 mod incidents;
 mod registry;
 mod rooms;
+mod rotation;
 mod watchdog;
 mod world;

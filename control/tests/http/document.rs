@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::world::{LONG, World};
 
 /// What is routed, and so what must be described.
-const ROUTES: [(&str, &str); 34] = [
+const ROUTES: [(&str, &str); 37] = [
     ("get", "/v1/nodes"),
     ("get", "/v1/nodes/{id}"),
     ("put", "/v1/nodes/{id}"),
@@ -20,6 +20,9 @@ const ROUTES: [(&str, &str); 34] = [
     ("delete", "/v1/rooms/{room}"),
     ("post", "/v1/rooms/{room}/join"),
     ("get", "/v1/fleet"),
+    ("get", "/v1/routing"),
+    ("post", "/v1/routing/rotate"),
+    ("post", "/v1/routing/abort"),
     ("get", "/v1/lbs"),
     ("put", "/v1/lbs/{id}"),
     ("delete", "/v1/lbs/{id}"),

@@ -40,14 +40,16 @@ fn a_report_is_listed_as_it_was_said_last() {
     let world = World::new(LONG);
     let report = json!({
         "instance": "first", "addresses": ["10.9.0.1"], "revision": 7,
-        "flows": { "sfu-1": 3, "sfu-2": 0 }, "silent": ["sfu-2"], "version": "1.2.3",
+        "flows": { "sfu-1": 3, "sfu-2": 0 }, "configs": { "0": 12 }, "silent": ["sfu-2"],
+        "version": "1.2.3",
     });
     for _ in 0..2 {
         world.put("/v1/lbs/lb-1", &report).is(200);
     }
     let expected = json!({
         "id": "lb-1", "addresses": ["10.9.0.1"], "alive": true, "revision": 7,
-        "flows": { "sfu-1": 3, "sfu-2": 0 }, "silent": ["sfu-2"], "version": "1.2.3",
+        "flows": { "sfu-1": 3, "sfu-2": 0 }, "configs": { "0": 12 }, "silent": ["sfu-2"],
+        "version": "1.2.3",
     });
     assert_eq!(world.get("/v1/lbs").is(200), json!({ "lbs": [expected] }));
 }
@@ -67,6 +69,7 @@ fn what_no_lb_can_say_is_refused_with_the_reason() {
         (json!({ "flows": { "a b": 1 } }), "flows: \"a b\" is not the name of a node"),
         (json!({ "flows": { "a": -1 } }), "flows"),
         (json!({ "flows": names }), "at most 10000 nodes"),
+        (json!({ "configs": { "7": 1 } }), "configs: routing configurations are numbered 0 to 6"),
         (json!({ "silent": ["a/b"] }), "is not a node name"),
         (json!({ "version": "x".repeat(65) }), "version must be"),
         (json!({ "instance": "a b" }), "instance must be"),

@@ -15,6 +15,7 @@ mod overflow;
 mod refusals;
 mod resolve;
 mod rooms;
+mod routing;
 mod scopes;
 mod sessions;
 mod tls;

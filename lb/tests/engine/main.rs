@@ -12,4 +12,5 @@ mod replies;
 mod return_path;
 mod silent;
 mod trust;
+mod usage;
 mod world;

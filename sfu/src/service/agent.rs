@@ -122,7 +122,7 @@ impl Agent {
         let issues = |ids: &Option<IdUses>| ids.as_ref().map(|ids| ids.issues);
         let before = issues(&self.heartbeat.ids);
         self.heartbeat.ids = Some(ids);
-        if before.is_some() && before != issues(&self.heartbeat.ids) {
+        if before != issues(&self.heartbeat.ids) {
             self.hurry = true;
             self.due = Instant::now();
         }

@@ -116,3 +116,38 @@ fn a_drain_whose_control_goes_away_fails_with_a_sentence() {
     let last = log.lines().last().expect("a sentence");
     assert!(last.starts_with(&format!("onevip: control at http://{api}: ")), "{last}");
 }
+
+#[test]
+fn a_node_without_sessions_is_not_empty_while_an_lb_has_flows_for_it() {
+    let world = World::new();
+    world.lb_has("lb-1", &json!({ "sfu-1": 2, "sfu-2": 9 }));
+    world.lb_has("lb-2", &json!({ "sfu-1": 1 }));
+    world.register(1, Some(0));
+    let mut drain = world.drain(&["sfu-1"]);
+    world.register_until(0, &drain, "sfu-1: LBs still have flows of it");
+    world.lb_has("lb-1", &json!({ "sfu-2": 9 }));
+    let (code, error) = world.fails(&["node", "drain", "sfu-1", "--timeout", "1"]);
+    let last = "onevip: sfu-1 is not empty yet: 1 flow at the LBs";
+    assert_eq!((code, error.lines().last()), (1, Some(last)));
+    assert!(!drain.has_ended(), "{}", world.drained());
+    world.lb_has("lb-2", &json!({}));
+    eventually("it is empty", || {
+        world.register(1, Some(0));
+        drain.has_ended()
+    });
+    assert_eq!((drain.wait(), world.drained().as_str()), (0, "sfu-1 is empty\n"));
+}
+
+#[test]
+fn a_node_that_nobody_speaks_for_is_empty_when_the_lbs_have_no_flow_for_it() {
+    let world = World::new();
+    let node = json!({ "address": "10.0.0.9:7000", "unattended": true });
+    let body = json!({ "instance": "one", "server_id": "none", "node": node });
+    world.call("PUT", "/v1/nodes/janus", &body);
+    world.lb_has("lb-1", &json!({ "janus": 1 }));
+    let (code, error) = world.fails(&["node", "drain", "janus", "--timeout", "1"]);
+    let said = "janus: 1 flow at the LBs\nonevip: janus is not empty yet: 1 flow at the LBs";
+    assert_eq!((code, error.as_str()), (1, said));
+    world.lb_has("lb-1", &json!({}));
+    assert_eq!(world.says(&["node", "drain", "janus"]), "janus is empty, by what the LBs say\n");
+}

@@ -43,15 +43,22 @@ fn without_a_token_fleets_can_be_seen_and_not_changed() {
         command.env_remove("ONEVIP_TOKEN");
         Asked::of(command, None)
     };
-    for seen in [["node", "list"], ["room", "list"], ["session", "list"], ["lb", "list"]] {
+    // Routing is shown without its keys.
+    let seen = [
+        ["node", "list"],
+        ["room", "list"],
+        ["session", "list"],
+        ["lb", "list"],
+        ["routing", "show"],
+    ];
+    for seen in seen {
         ask(&seen).succeeds();
     }
     let changes: [&[&str]; 4] = [
         &["node", "drain", "sfu-1"],
         &["room", "place", "lobby"],
         &["session", "add", "--node", "sfu-1", "--ufrag", "abcd"],
-        // Keys come with it.
-        &["routing", "show"],
+        &["routing", "rotate"],
     ];
     for arguments in changes {
         let (code, error) = ask(arguments).fails();

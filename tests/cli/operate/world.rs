@@ -84,6 +84,12 @@ impl World {
         self.call("PUT", &format!("/v1/nodes/sfu-{number}"), &body);
     }
 
+    /// An LB calls, and says how many flows each node has.
+    pub(super) fn lb_has(&self, lb: &str, flows: &Value) {
+        let report = json!({ "addresses": ["10.0.1.1"], "flows": flows });
+        self.call("PUT", &format!("/v1/lbs/{lb}"), &report);
+    }
+
     /// The program, with where control is and what to say to it in the environment.
     pub(super) fn cli(&self, arguments: &[&str]) -> Command {
         let mut command = onevip();
