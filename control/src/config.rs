@@ -9,14 +9,17 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
+    dns::DnsConfig,
     fleet::{Fleet, Warning},
     http::{CONNECTIONS_MAX, Token, Tokens, vips},
     jwt::{JwtConfig, Verifier},
+    observe::Sight,
     records::{Routing, Vip},
     resolve::ResolveConfig,
     source::{Cluster, read_token, token},
     tls::{ServerTls, TlsConfig},
     toml_file::{self, FileError, duration},
+    webhooks::WebhooksConfig,
 };
 
 /// Shortest and longest time that a node may live without a word.
@@ -50,6 +53,12 @@ pub struct Config {
     /// What is not taken here.
     #[serde(default)]
     pub overflow: OverflowConfig,
+    /// The same answers by DNS.
+    #[serde(default)]
+    pub dns: Option<DnsConfig>,
+    /// Who is told what happens.
+    #[serde(default)]
+    pub webhooks: WebhooksConfig,
     /// How it leaves.
     #[serde(default)]
     pub admin: Admin,
@@ -271,6 +280,7 @@ impl Config {
             http.tls = Some(tls);
         }
         config.resolve = config.resolve.within(folder);
+        config.webhooks = config.webhooks.within(folder);
         if config.store.kind == StoreKind::Etcd {
             // Whatever is wrong with it is said now.
             config.store.etcd().store(file)?;
@@ -321,6 +331,10 @@ impl Config {
             return Err(("http.public_url", problem.to_owned()));
         }
         self.resolve.check()?;
+        self.webhooks.check()?;
+        if let Some(dns) = &self.dns {
+            dns.responder(Sight::default())?;
+        }
         if self.overflow.clusters.len() > CLUSTERS_MAX {
             return Err(("overflow.clusters", format!("must be at most {CLUSTERS_MAX}")));
         }

@@ -65,6 +65,7 @@ use utoipa_axum::{
 };
 
 pub use auth::{InvalidToken, TOKEN_MIN, Token, Tokens};
+pub(crate) use rooms::TENANT;
 pub use serve::CONNECTIONS_MAX;
 
 use crate::{
@@ -78,6 +79,7 @@ use crate::{
     store::AnyStore,
     tls::{self, ServerTls},
     watchdog,
+    webhooks::{self, Hooks},
 };
 use extract::BodyMax;
 use health::Requests;
@@ -115,6 +117,8 @@ pub struct Api {
     sight: Sight,
     locator: Arc<RwLock<Locator>>,
     overflow: Arc<RwLock<Arc<Overflow>>>,
+    /// Who is told what happens.
+    hooks: Arc<OnceLock<Arc<Hooks>>>,
     requests: Arc<Requests>,
     connections: Arc<Connections>,
     document: Arc<OnceLock<Bytes>>,
@@ -141,6 +145,7 @@ impl Api {
             sight: Sight::default(),
             locator: Arc::default(),
             overflow: Arc::default(),
+            hooks: Arc::default(),
             requests: Arc::default(),
             connections: Arc::default(),
             document: Arc::default(),
@@ -174,7 +179,7 @@ impl Api {
         *self.locator.write().unwrap_or_else(PoisonError::into_inner) = locator;
     }
 
-    fn locator(&self) -> Locator {
+    pub(crate) fn locator(&self) -> Locator {
         self.locator.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -187,6 +192,11 @@ impl Api {
 
     fn overflow(&self) -> Arc<Overflow> {
         self.overflow.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells these what happens, once this serves; only the first time counts.
+    pub fn set_hooks(&self, hooks: Hooks) {
+        let _set_before = self.hooks.set(Arc::new(hooks));
     }
 
     /// What is seen of the fleet, once this serves.
@@ -231,11 +241,18 @@ impl Api {
         let _set_before = self.public_url.set(here);
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (store, sight) = (self.store.clone(), self.sight.clone());
+        let hooks = self.hooks.get().cloned();
         let in_background = async move {
             if let Some(feed) = feed {
                 let watched = watchdog::watch(store.clone(), watchdog::PATIENCE);
-                let seen = observe::observe(store.clone(), sight, |_event| {});
-                tokio::join!(follow::follow(store, feed), watched, seen);
+                let tell = |event| hooks.iter().for_each(|hooks| hooks.tell(&event));
+                let seen = observe::observe(store.clone(), sight, tell);
+                let told = async {
+                    if let Some(hooks) = hooks.clone() {
+                        webhooks::run(store.clone(), hooks).await;
+                    }
+                };
+                tokio::join!(follow::follow(store.clone(), feed), watched, seen, told);
             }
         };
         let counts = self.connections.clone();

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod client;
 pub mod config;
+pub mod dns;
 pub mod exposition;
 pub mod fleet;
 pub mod fleet_file;
@@ -33,3 +34,4 @@ pub mod store;
 pub mod tls;
 pub mod toml_file;
 pub mod watchdog;
+pub mod webhooks;

@@ -14,6 +14,8 @@
 //! | `balancers/<lb>` | [`Balancer`]: where an LB sends from | none |
 //! | `lbs/<lb>` | [`Lb`]: it is there, and this is what it sees | the LB's |
 //! | `vips/<name>` | [`Vip`]: addresses that clients are told | none |
+//! | `webhooks/<hash>/owner` | nothing: a control tells a URL what happens | that control's |
+//! | `webhooks/<hash>/cursor` | the last event that the URL took | none |
 //! | `node-secrets` | [`NodeSecrets`]: keys that nodes share, and no LB may read | none |
 //! | `join-key` | what join tokens are made with, 32 bytes in hex | none |
 //!
@@ -66,6 +68,9 @@ pub const LBS: &str = "lbs/";
 
 /// Where the addresses are that clients are told.
 pub const VIPS: &str = "vips/";
+
+/// Where it is kept who tells what happens, and how far that came.
+pub const WEBHOOKS: &str = "webhooks/";
 
 /// Where the keys are that nodes share.
 pub const NODE_SECRETS: &str = "node-secrets";

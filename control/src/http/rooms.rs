@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Whose rooms these are: there is one tenant so far.
-pub(super) const TENANT: &str = "default";
+pub(crate) const TENANT: &str = "default";
 
 /// What a room that is not placed yet asks for.
 #[derive(Debug, Default, Deserialize, ToSchema)]
