@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     dns::DnsConfig,
+    federation::FederationConfig,
     fleet::{Fleet, Warning},
     http::{CONNECTIONS_MAX, Token, Tokens, vips},
     jwt::{JwtConfig, Verifier},
@@ -56,6 +57,9 @@ pub struct Config {
     /// The same answers by DNS.
     #[serde(default)]
     pub dns: Option<DnsConfig>,
+    /// The cluster that this one is part of.
+    #[serde(default)]
+    pub federation: Option<FederationConfig>,
     /// Who is told what happens.
     #[serde(default)]
     pub webhooks: WebhooksConfig,
@@ -70,6 +74,9 @@ pub struct Config {
 pub struct OverflowConfig {
     /// Public URLs of other clusters, which take rooms that no node of this one takes.
     pub clusters: Vec<String>,
+    /// PEM file of the authority that the certificates of clusters are from that are members of this one;
+    /// absent: the system's.
+    pub ca: Option<PathBuf>,
     /// About how many rooms this one takes; absent: as many as its nodes do.
     pub rooms: Option<usize>,
 }
@@ -279,8 +286,12 @@ impl Config {
             ServerTls::new(&tls)?;
             http.tls = Some(tls);
         }
+        config.overflow.ca = config.overflow.ca.map(|path| folder.join(path));
         config.resolve = config.resolve.within(folder);
         config.webhooks = config.webhooks.within(folder);
+        if let Some(federation) = &config.federation {
+            federation.client(file)?;
+        }
         if config.store.kind == StoreKind::Etcd {
             // Whatever is wrong with it is said now.
             config.store.etcd().store(file)?;

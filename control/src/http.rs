@@ -9,6 +9,7 @@
 //! | `overflow` | rooms that another cluster takes |
 //! | `resolve` | which VIP a client should use |
 //! | `media`, `carry` | clients' own calls, and their way to their nodes |
+//! | `child` | joins in clusters that are members of this one |
 //! | `sessions` | ICE sessions of other SFUs |
 //! | `health` | health and metrics |
 //! | `fleet` | the fleet as LBs and nodes follow it |
@@ -25,6 +26,7 @@
 
 mod auth;
 mod carry;
+mod child;
 mod extract;
 mod fleet;
 mod health;
@@ -44,6 +46,7 @@ pub(crate) mod vips;
 
 use std::{
     io,
+    path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -69,6 +72,8 @@ pub(crate) use rooms::TENANT;
 pub use serve::CONNECTIONS_MAX;
 
 use crate::{
+    federation::{self, Sum},
+    fleet::NodeId,
     follow::{self, Followed},
     join::Joins,
     jwt::Verifier,
@@ -78,6 +83,7 @@ use crate::{
     rooms::Rooms,
     store::AnyStore,
     tls::{self, ServerTls},
+    toml_file::FileError,
     watchdog,
     webhooks::{self, Hooks},
 };
@@ -112,6 +118,8 @@ pub struct Api {
     public_url: Arc<OnceLock<String>>,
     /// For calls to nodes.
     http: reqwest::Client,
+    /// For calls to clusters that are members of this one.
+    to_clusters: Arc<OnceLock<reqwest::Client>>,
     leaving: Arc<AtomicBool>,
     /// What is seen of the fleet beyond what is handed out.
     sight: Sight,
@@ -141,6 +149,7 @@ impl Api {
             joins: Arc::default(),
             public_url: Arc::default(),
             http: to_nodes(),
+            to_clusters: Arc::default(),
             leaving: Arc::default(),
             sight: Sight::default(),
             locator: Arc::default(),
@@ -160,7 +169,7 @@ impl Api {
         self
     }
 
-    fn public_url(&self) -> &str {
+    pub(crate) fn public_url(&self) -> &str {
         self.public_url.get().map_or("", String::as_str)
     }
 
@@ -179,7 +188,9 @@ impl Api {
         *self.locator.write().unwrap_or_else(PoisonError::into_inner) = locator;
     }
 
-    pub(crate) fn locator(&self) -> Locator {
+    /// What says where clients are.
+    #[must_use]
+    pub fn locator(&self) -> Locator {
         self.locator.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -197,6 +208,23 @@ impl Api {
     /// Tells these what happens, once this serves; only the first time counts.
     pub fn set_hooks(&self, hooks: Hooks) {
         let _set_before = self.hooks.set(Arc::new(hooks));
+    }
+
+    /// What all nodes have together.
+    #[must_use]
+    pub fn sum(&self) -> Sum {
+        let since = |id: &NodeId, report| self.rooms.given_since(id, report);
+        self.sight.look(|seen| federation::sum(seen, since))
+    }
+
+    /// Says whose certificates clusters that are members of this one have; only the first time counts.
+    /// By default they are from the system's authorities.
+    ///
+    /// # Errors
+    /// One sentence naming the file.
+    pub fn set_cluster_ca(&self, ca: Option<&Path>) -> Result<(), FileError> {
+        let _set_before = self.to_clusters.set(child::client(ca)?);
+        Ok(())
     }
 
     /// What is seen of the fleet, once this serves.

@@ -12,6 +12,7 @@ pub mod client;
 pub mod config;
 pub mod dns;
 pub mod exposition;
+pub mod federation;
 pub mod fleet;
 pub mod fleet_file;
 pub mod fold;

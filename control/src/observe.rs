@@ -14,8 +14,8 @@ use tracing::info;
 
 use crate::{
     fleet::{NodeId, State},
-    fold::Fold,
-    records::{self, Room, Stats, Unreadable, Vip},
+    fold::{Fold, Standing},
+    records::{self, Member, Room, Stats, Unreadable, Vip},
     store::{self, Change, Changes, Entry, Revision, Store, StoreError},
 };
 
@@ -233,6 +233,13 @@ impl Seen {
     #[must_use]
     pub const fn vips(&self) -> &BTreeMap<String, Vip> {
         &self.vips
+    }
+
+    /// The nodes, what they are, and how busy by their last report.
+    pub fn nodes(&self) -> impl Iterator<Item = (&NodeId, &Member, Standing, Stats)> {
+        self.fold.members().map(|(id, member, standing)| {
+            (id, member, standing, self.stats.get(id).copied().unwrap_or_default())
+        })
     }
 
     /// How much of a region is in use; empty: of the fleet.

@@ -46,7 +46,7 @@ pub struct Assigned {
 }
 
 /// Sessions that a room is expected to bring, where nobody says how large it will be.
-const SESSIONS_PER_ROOM: u32 = 2;
+pub(crate) const SESSIONS_PER_ROOM: u32 = 2;
 
 impl Assigned {
     /// Notes that a room went to a node whose last report was number `report`.
@@ -59,7 +59,7 @@ impl Assigned {
     }
 
     /// Rooms given to a node since report number `report`.
-    fn since(&self, id: &NodeId, report: u64) -> u32 {
+    pub(crate) fn since(&self, id: &NodeId, report: u64) -> u32 {
         self.by_node.get(id).filter(|(of, _)| *of == report).map_or(0, |(_, rooms)| *rooms)
     }
 

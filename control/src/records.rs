@@ -17,6 +17,7 @@
 //! | `webhooks/<hash>/owner` | nothing: a control tells a URL what happens | that control's |
 //! | `webhooks/<hash>/cursor` | the last event that the URL took | none |
 //! | `node-secrets` | [`NodeSecrets`]: keys that nodes share, and no LB may read | none |
+//! | `parent` | [`Parent`]: whose cluster this one is, and what that signs with | none |
 //! | `join-key` | what join tokens are made with, 32 bytes in hex | none |
 //!
 //! A node's lease alone says whether it lives. What must outlive it stands under `members`: LBs go on
@@ -75,6 +76,9 @@ pub const WEBHOOKS: &str = "webhooks/";
 /// Where the keys are that nodes share.
 pub const NODE_SECRETS: &str = "node-secrets";
 
+/// Where the parent's key is, in a cluster that has a parent.
+pub const PARENT: &str = "parent";
+
 /// Where the key of join tokens is.
 pub const JOIN_KEY: &str = "join-key";
 
@@ -120,6 +124,27 @@ pub struct Description {
     /// given rooms by nobody but its own operator.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unattended: bool,
+    /// `cluster`: it stands for another cluster, which is sent clients by the URL in `signalling`.
+    #[serde(default, skip_serializing_if = "Role::is_node")]
+    pub role: Role,
+}
+
+/// What a member is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A node.
+    #[default]
+    Node,
+    /// Another cluster as a whole.
+    Cluster,
+}
+
+impl Role {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    const fn is_node(&self) -> bool {
+        matches!(self, Self::Node)
+    }
 }
 
 impl Description {
@@ -277,6 +302,21 @@ pub struct NodeSecrets {
 impl fmt::Debug for NodeSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("NodeSecrets(…)")
+    }
+}
+
+/// The cluster that this one is part of.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Parent {
+    /// What this one is called there.
+    pub name: NodeId,
+    /// What the parent signs with when it asks for somebody; 32 bytes in hex.
+    pub key: String,
+}
+
+impl fmt::Debug for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parent({}, …)", self.name)
     }
 }
 

@@ -258,6 +258,13 @@ impl<S: Store> Rooms<S> {
         }
     }
 
+    /// Sessions that rooms are expected to bring that this process gave to a node since its report of
+    /// that number.
+    #[must_use]
+    pub fn given_since(&self, id: &NodeId, report: u64) -> u32 {
+        self.assigned().since(id, report).saturating_mul(placement::SESSIONS_PER_ROOM)
+    }
+
     fn assigned(&self) -> std::sync::MutexGuard<'_, Assigned> {
         self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{Config, Http, StoreKind},
-    dns,
+    dns, federation,
     fleet::Warning,
     foreground::{NoSignals, Signals, Told, reached},
     hex,
@@ -150,6 +150,9 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
     api.set_connections_max(config.http.connections);
     api.set_overflow(&config.overflow.clusters, config.overflow.rooms);
     api.set_locator(config.resolve.locator()?);
+    if config.overflow.ca.is_some() {
+        api.set_cluster_ca(config.overflow.ca.as_deref())?;
+    }
     if let Some(hooks) = config.webhooks.hooks()? {
         api.set_hooks(hooks);
     }
@@ -163,6 +166,10 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
             responder.map_err(|(key, problem)| FileError::at_key(file, key, problem))?;
         let api = api.clone();
         tokio::spawn(dns::serve(responder, sockets, move || api.locator()));
+    }
+    if let Some(federation) = &config.federation {
+        let parent = federation.client(file)?;
+        tokio::spawn(federation::run(federation.clone(), parent, api.clone(), store.clone()));
     }
     let tls = config.http.tls.as_ref().map(ServerTls::new).transpose()?;
     let served = Service { file: file.to_owned(), config, api, tls }.serve(listener, signals).await;
@@ -345,6 +352,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("http.public_url", old.http.public_url != new.http.public_url),
         ("nodes.ttl", old.nodes.ttl != new.nodes.ttl),
         ("fleet.path", old.fleet.path != new.fleet.path),
+        ("federation", old.federation != new.federation),
+        ("overflow.ca", old.overflow.ca != new.overflow.ca),
         ("dns", old.dns != new.dns),
         ("webhooks", old.webhooks != new.webhooks),
     ];

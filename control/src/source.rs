@@ -27,6 +27,8 @@ const POLL: Duration = Duration::from_millis(250);
 /// `token_file`.
 #[derive(Clone, Copy, Debug)]
 pub struct Access<'a> {
+    /// The section it stands in.
+    pub section: &'static str,
     /// Where it is: `http://HOST:PORT` or `https://HOST:PORT`.
     pub url: Option<&'a str>,
     /// What it must be told.
@@ -48,7 +50,7 @@ impl Access<'_> {
     /// One sentence naming `file`, a configuration, and the key at fault.
     pub fn client(&self, file: &Path) -> Result<Option<Client>, FileError> {
         let wrong = |key: &str, problem: &dyn std::fmt::Display| {
-            FileError::at_key(file, format!("fleet.{key}"), problem)
+            FileError::at_key(file, format!("{}.{key}", self.section), problem)
         };
         let folder = file.parent().unwrap_or(Path::new(""));
         let (ca, cert, key) = (self.ca, self.cert, self.key);

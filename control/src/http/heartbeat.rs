@@ -25,7 +25,7 @@ use super::{
 use crate::{
     api::{Heartbeat, Load, Own, Registration},
     fleet::{self, NodeId},
-    records::{self, Alive, Member, Stats},
+    records::{self, Alive, Member, Role, Stats},
     registry::Wish,
     store::{Condition, Entry, LeaseId, Outcome, Store, StoreError, Txn},
 };
@@ -74,7 +74,12 @@ pub(super) async fn put(
             let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
             let Member { epoch, server_id, wanted, .. } = member;
             let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-            return Ok((status, Json(Registration { id, epoch, server_id, ttl_ms, wanted })));
+            let cluster_key = match heartbeat.node.role {
+                Role::Cluster => Some(api.joins().await?.cluster_key(&id)),
+                Role::Node => None,
+            };
+            let told = Registration { id, epoch, server_id, ttl_ms, wanted, cluster_key };
+            return Ok((status, Json(told)));
         }
         let instance = Some(heartbeat.instance.as_str());
         let ttl = api.ttl;
@@ -108,7 +113,16 @@ impl Heartbeat {
                 "node.serves has at most 2 entries, node.prefix {PREFIXES_MAX}"
             )));
         }
-        if !node.signalling.as_deref().is_none_or(is_base) {
+        if node.role == Role::Cluster {
+            if self.server_id != "none" || node.unattended {
+                let problem = "a cluster has server_id \"none\" and is never unattended";
+                return Err(Problem::invalid(problem));
+            }
+            if !node.signalling.as_deref().is_some_and(is_public) {
+                let problem = "node.signalling must be the cluster's public URL";
+                return Err(Problem::invalid(problem));
+            }
+        } else if !node.signalling.as_deref().is_none_or(is_base) {
             return Err(Problem::invalid(format_args!(
                 "node.signalling must be like http://10.0.0.11:8080, at most {URL_MAX} bytes"
             )));
@@ -149,11 +163,16 @@ impl Heartbeat {
 
 /// Whether calls can be carried there: plain HTTP, and nothing in it that others must not see.
 fn is_base(url: &str) -> bool {
+    is_public(url) && url.starts_with("http:")
+}
+
+/// Whether clients can be sent there.
+fn is_public(url: &str) -> bool {
     let parsed = reqwest::Url::parse(url).ok().filter(|_| url.len() <= URL_MAX);
     parsed.is_some_and(|url| {
         let has_user = !url.username().is_empty() || url.password().is_some();
         let has_more = url.query().is_some() || url.fragment().is_some();
-        url.scheme() == "http" && url.has_host() && !has_user && !has_more
+        matches!(url.scheme(), "http" | "https") && url.has_host() && !has_user && !has_more
     })
 }
 
