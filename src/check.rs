@@ -45,7 +45,16 @@ fn kind(file: &Path) -> Result<Kind, Error> {
         Kind::Fleet
     } else if has(&["tunnel", "ice", "webtransport", "signalling", "keys", "udp"]) {
         Kind::Sfu
-    } else if has(&["store", "http", "nodes", "resolve", "dns", "overflow", "webhooks", "federation"]) {
+    } else if has(&[
+        "store",
+        "http",
+        "nodes",
+        "resolve",
+        "dns",
+        "overflow",
+        "webhooks",
+        "federation",
+    ]) {
         Kind::Control
     } else {
         Kind::Lb
@@ -112,7 +121,10 @@ fn control(file: &Path) -> Result<Report, Error> {
     ];
     if let Some(jwt) = &config.http.jwt {
         let key = jwt.key_file.display();
-        lines.push(format!("it would know tokens that are signed with {:?} by {key}", jwt.algorithm));
+        lines.push(format!(
+            "it would know tokens that are signed with {:?} by {key}",
+            jwt.algorithm
+        ));
     }
     if let Some(dns) = &config.dns {
         lines.push(format!("it would answer DNS for {} at {}", dns.zone, dns.listen));

@@ -1,5 +1,7 @@
 //! `control.toml`.
 
+mod overflow;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -22,6 +24,9 @@ use crate::{
     toml_file::{self, FileError, duration},
     webhooks::WebhooksConfig,
 };
+
+pub use overflow::OverflowConfig;
+use overflow::is_base;
 
 /// Shortest and longest time that a node may live without a word.
 const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
@@ -66,19 +71,6 @@ pub struct Config {
     /// How it leaves.
     #[serde(default)]
     pub admin: Admin,
-}
-
-/// `[overflow]`
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct OverflowConfig {
-    /// Public URLs of other clusters, which take rooms that no node of this one takes.
-    pub clusters: Vec<String>,
-    /// PEM file of the authority that the certificates of clusters are from that are members of this one;
-    /// absent: the system's.
-    pub ca: Option<PathBuf>,
-    /// About how many rooms this one takes; absent: as many as its nodes do.
-    pub rooms: Option<usize>,
 }
 
 /// `[store]`
@@ -212,18 +204,6 @@ pub struct Admin {
     pub drain: Duration,
 }
 
-/// Most clusters that rooms may go to.
-const CLUSTERS_MAX: usize = 64;
-
-/// Whether a text is a URL without a path.
-fn is_base(url: &str) -> bool {
-    url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|host| {
-        !host.is_empty()
-            && host.is_ascii()
-            && !host.contains(|c: char| "/?#@ ".contains(c) || c.is_control())
-    })
-}
-
 fn default_name() -> String {
     "control".to_owned()
 }
@@ -346,13 +326,7 @@ impl Config {
         if let Some(dns) = &self.dns {
             dns.responder(Sight::default())?;
         }
-        if self.overflow.clusters.len() > CLUSTERS_MAX {
-            return Err(("overflow.clusters", format!("must be at most {CLUSTERS_MAX}")));
-        }
-        if !self.overflow.clusters.iter().all(|url| is_base(url)) {
-            let problem = "must be like [\"https://other.example.test\"], without paths";
-            return Err(("overflow.clusters", problem.to_owned()));
-        }
+        self.overflow.check()?;
         if !self.vip.addresses.is_empty() {
             let mut vip = Vip { addresses: self.vip.addresses.clone(), ..Vip::default() };
             vips::check(&mut vip).map_err(|problem| ("vip", problem))?;

@@ -186,7 +186,7 @@ impl Responder {
         let ttl = u32::try_from(locator.ttl().as_secs()).unwrap_or(u32::MAX);
         let named = self.named(name);
         let choices = self.sight.look(|seen| {
-            seen.ready.then(|| match &named {
+            seen.is_ready().then(|| match &named {
                 Named::Label(label) => choices(seen, label, client, locator),
                 Named::Zone | Named::Nothing => Vec::new(),
             })
@@ -213,8 +213,8 @@ impl Responder {
 
     /// What a name in the zone is.
     fn named(&self, name: &Name) -> Named {
-        let labels = usize::from(name.num_labels());
-        let of_zone = usize::from(self.zone.num_labels());
+        // Not by their own number, which leaves an asterisk out.
+        let (labels, of_zone) = (name.iter().count(), self.zone.iter().count());
         match (labels.checked_sub(of_zone), name.iter().next()) {
             (Some(0), _) => Named::Zone,
             (Some(1), Some(label)) => {

@@ -69,6 +69,7 @@ impl FederationConfig {
     pub fn client(&self, file: &Path) -> Result<Client, FileError> {
         let access = Access {
             section: "federation",
+            url_key: "parent",
             url: Some(&self.parent),
             token: self.token.as_ref(),
             token_file: self.token_file.as_deref(),

@@ -42,11 +42,11 @@ mod resolve;
 mod rooms;
 mod serve;
 mod sessions;
+mod settings;
 pub(crate) mod vips;
 
 use std::{
     io,
-    path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -72,8 +72,6 @@ pub(crate) use rooms::TENANT;
 pub use serve::CONNECTIONS_MAX;
 
 use crate::{
-    federation::{self, Sum},
-    fleet::NodeId,
     follow::{self, Followed},
     join::Joins,
     jwt::Verifier,
@@ -83,7 +81,6 @@ use crate::{
     rooms::Rooms,
     store::AnyStore,
     tls::{self, ServerTls},
-    toml_file::FileError,
     watchdog,
     webhooks::{self, Hooks},
 };
@@ -176,70 +173,6 @@ impl Api {
     /// From now on these tokens are the ones.
     pub fn set_tokens(&self, tokens: impl Into<Tokens>) {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).0 = tokens.into();
-    }
-
-    /// From now on there are at most so many connections; those that are there stay.
-    pub fn set_connections_max(&self, most: usize) {
-        self.connections.most.store(most, Ordering::Relaxed);
-    }
-
-    /// From now on this says where clients are.
-    pub fn set_locator(&self, locator: Locator) {
-        *self.locator.write().unwrap_or_else(PoisonError::into_inner) = locator;
-    }
-
-    /// What says where clients are.
-    #[must_use]
-    pub fn locator(&self) -> Locator {
-        self.locator.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// From now on rooms that no node takes go to one of these clusters, by its public URL; and so do
-    /// those beyond about so many rooms.
-    pub fn set_overflow(&self, clusters: &[String], rooms: Option<usize>) {
-        let overflow = Arc::new(Overflow::new(clusters, rooms));
-        *self.overflow.write().unwrap_or_else(PoisonError::into_inner) = overflow;
-    }
-
-    fn overflow(&self) -> Arc<Overflow> {
-        self.overflow.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Tells these what happens, once this serves; only the first time counts.
-    pub fn set_hooks(&self, hooks: Hooks) {
-        let _set_before = self.hooks.set(Arc::new(hooks));
-    }
-
-    /// What all nodes have together.
-    #[must_use]
-    pub fn sum(&self) -> Sum {
-        let since = |id: &NodeId, report| self.rooms.given_since(id, report);
-        self.sight.look(|seen| federation::sum(seen, since))
-    }
-
-    /// Says whose certificates clusters that are members of this one have; only the first time counts.
-    /// By default they are from the system's authorities.
-    ///
-    /// # Errors
-    /// One sentence naming the file.
-    pub fn set_cluster_ca(&self, ca: Option<&Path>) -> Result<(), FileError> {
-        let _set_before = self.to_clusters.set(child::client(ca)?);
-        Ok(())
-    }
-
-    /// What is seen of the fleet, once this serves.
-    #[must_use]
-    pub fn sight(&self) -> Sight {
-        self.sight.clone()
-    }
-
-    /// From now on signed tokens are known by this; `None`: none is.
-    pub fn set_verifier(&self, verifier: Option<Verifier>) {
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).1 = verifier;
-    }
-
-    fn keys(&self) -> (Tokens, Option<Verifier>) {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on `/readyz` says no, so that nothing new is sent here.

@@ -29,6 +29,8 @@ const POLL: Duration = Duration::from_millis(250);
 pub struct Access<'a> {
     /// The section it stands in.
     pub section: &'static str,
+    /// What the URL is called there.
+    pub url_key: &'static str,
     /// Where it is: `http://HOST:PORT` or `https://HOST:PORT`.
     pub url: Option<&'a str>,
     /// What it must be told.
@@ -93,7 +95,7 @@ impl Access<'_> {
         let trust = Trust { ca: ca.as_deref(), identity };
         match Client::trusting(url, token, trust) {
             Ok(client) => Ok(Some(client)),
-            Err(NoClient::Url(problem)) => Err(wrong("url", &problem)),
+            Err(NoClient::Url(problem)) => Err(wrong(self.url_key, &problem)),
             Err(NoClient::Tls(problem)) => Err(problem),
         }
     }

@@ -217,6 +217,7 @@ impl FleetSource {
         let by_control = self.source == SourceKind::Control;
         let access = Access {
             section: "fleet",
+            url_key: "url",
             url: self.url.as_deref(),
             token: self.token.as_ref(),
             token_file: self.token_file.as_deref(),

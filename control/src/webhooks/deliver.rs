@@ -10,7 +10,10 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Cursor, Hook, Hooks};
+use super::{
+    Hooks,
+    hook::{Cursor, Hook},
+};
 use crate::{
     join, records,
     store::{Condition, LeaseId, Outcome, Revision, Store, StoreError, Txn},

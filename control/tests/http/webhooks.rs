@@ -44,16 +44,8 @@ fn telling(world: &World, receivers: &[&Fake]) -> JoinHandle<()> {
     let listener = world.runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
     let serving = world.runtime.spawn(async move { drop(api.serve(listener).await) });
     // What was before it looked is not told.
-    world.eventually("it looks", |world| {
-        sight.look(|seen| seen.nodes().count() == world.nodes_known())
-    });
+    world.eventually("it looks", |_| sight.look(control::observe::Seen::is_ready));
     serving
-}
-
-impl World {
-    fn nodes_known(&self) -> usize {
-        self.get("/v1/nodes").is(200)["nodes"].as_array().expect("a list").len()
-    }
 }
 
 fn taking(world: &World) -> Fake {
