@@ -53,7 +53,7 @@ need-build:
 
 # No command tells whether Python makes environments, so that is asked of it.
 need-test: need-build
-	@scripts/need ip=iproute2 curl=curl chromium=chromium chromedriver=chromium-driver etcd=etcd-server etcdctl=etcd-client
+	@scripts/need ip=iproute2 curl=curl chromium=chromium chromedriver=chromium-driver etcd=etcd-server etcdctl=etcd-client dig=bind9-dnsutils
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || scripts/need ensurepip=python3-venv
 
 need-nextest:

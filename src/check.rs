@@ -45,7 +45,16 @@ fn kind(file: &Path) -> Result<Kind, Error> {
         Kind::Fleet
     } else if has(&["tunnel", "ice", "webtransport", "signalling", "keys", "udp"]) {
         Kind::Sfu
-    } else if has(&["store", "http", "nodes"]) {
+    } else if has(&[
+        "store",
+        "http",
+        "nodes",
+        "resolve",
+        "dns",
+        "overflow",
+        "webhooks",
+        "federation",
+    ]) {
         Kind::Control
     } else {
         Kind::Lb
@@ -111,6 +120,28 @@ fn control(file: &Path) -> Result<Report, Error> {
             config.routing.quiet
         ),
     ];
+    if let Some(jwt) = &config.http.jwt {
+        let key = jwt.key_file.display();
+        lines.push(format!(
+            "it would know tokens that are signed with {:?} by {key}",
+            jwt.algorithm
+        ));
+    }
+    if let Some(dns) = &config.dns {
+        lines.push(format!("it would answer DNS for {} at {}", dns.zone, dns.listen));
+    }
+    if !config.overflow.clusters.is_empty() {
+        let clusters = config.overflow.clusters.join(" and ");
+        lines.push(format!("rooms that no node takes would be sent to {clusters}"));
+    }
+    if !config.webhooks.urls.is_empty() {
+        let count = config.webhooks.urls.len();
+        lines.push(format!("{count} webhooks would be told what happens to nodes and rooms"));
+    }
+    if let Some(federation) = &config.federation {
+        let (name, parent) = (&federation.name, &federation.parent);
+        lines.push(format!("it would be {name} in the cluster of {parent}"));
+    }
     if let (Some(_), Some(path)) = (routing, &config.fleet.path) {
         lines.push(format!("a store without routing would be given that of {}", path.display()));
     }

@@ -90,7 +90,7 @@ pub struct Load {
 }
 
 /// What a node is told.
-#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
 pub struct Registration {
     /// Its name.
     #[schema(value_type = String)]
@@ -105,6 +105,17 @@ pub struct Registration {
     pub ttl_ms: u64,
     /// What an operator wants it to be.
     pub wanted: fleet::State,
+    /// For a cluster: what this control signs with when it asks that one to let somebody in; 32 bytes in
+    /// hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_key: Option<String>,
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // There may be a key in it.
+        write!(f, "Registration({}, {}, …)", self.id, self.epoch)
+    }
 }
 
 /// All that an LB or a node decides by, of one revision.

@@ -1,5 +1,7 @@
 //! `control.toml`.
 
+mod overflow;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -9,9 +11,12 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
+    dns::DnsConfig,
+    federation::FederationConfig,
     fleet::{Fleet, Warning},
     http::{CONNECTIONS_MAX, Token, Tokens, vips},
     jwt::{JwtConfig, Verifier},
+    observe::Sight,
     placement::Policy,
     records::{Routing, Vip},
     resolve::ResolveConfig,
@@ -19,7 +24,11 @@ use crate::{
     source::{Cluster, read_token, token},
     tls::{ServerTls, TlsConfig},
     toml_file::{self, FileError, duration},
+    webhooks::WebhooksConfig,
 };
+
+pub use overflow::OverflowConfig;
+use overflow::is_base;
 
 /// Shortest and longest time that a node may live without a word.
 const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
@@ -62,19 +71,18 @@ pub struct Config {
     /// What is not taken here.
     #[serde(default)]
     pub overflow: OverflowConfig,
+    /// The same answers by DNS.
+    #[serde(default)]
+    pub dns: Option<DnsConfig>,
+    /// The cluster that this one is part of.
+    #[serde(default)]
+    pub federation: Option<FederationConfig>,
+    /// Who is told what happens.
+    #[serde(default)]
+    pub webhooks: WebhooksConfig,
     /// How it leaves.
     #[serde(default)]
     pub admin: Admin,
-}
-
-/// `[overflow]`
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct OverflowConfig {
-    /// Public URLs of other clusters, which take rooms that no node of this one takes.
-    pub clusters: Vec<String>,
-    /// About how many rooms this one takes; absent: as many as its nodes do.
-    pub rooms: Option<usize>,
 }
 
 /// `[store]`
@@ -223,18 +231,6 @@ pub struct Admin {
     pub drain: Duration,
 }
 
-/// Most clusters that rooms may go to.
-const CLUSTERS_MAX: usize = 64;
-
-/// Whether a text is a URL without a path.
-fn is_base(url: &str) -> bool {
-    url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|host| {
-        !host.is_empty()
-            && host.is_ascii()
-            && !host.contains(|c: char| "/?#@ ".contains(c) || c.is_control())
-    })
-}
-
 fn default_name() -> String {
     "control".to_owned()
 }
@@ -297,7 +293,12 @@ impl Config {
             ServerTls::new(&tls)?;
             http.tls = Some(tls);
         }
+        config.overflow.ca = config.overflow.ca.map(|path| folder.join(path));
         config.resolve = config.resolve.within(folder);
+        config.webhooks = config.webhooks.within(folder);
+        if let Some(federation) = &config.federation {
+            federation.client(file)?;
+        }
         if config.store.kind == StoreKind::Etcd {
             // Whatever is wrong with it is said now.
             config.store.etcd().store(file)?;
@@ -348,13 +349,11 @@ impl Config {
             return Err(("http.public_url", problem.to_owned()));
         }
         self.resolve.check()?;
-        if self.overflow.clusters.len() > CLUSTERS_MAX {
-            return Err(("overflow.clusters", format!("must be at most {CLUSTERS_MAX}")));
+        self.webhooks.check()?;
+        if let Some(dns) = &self.dns {
+            dns.responder(Sight::default())?;
         }
-        if !self.overflow.clusters.iter().all(|url| is_base(url)) {
-            let problem = "must be like [\"https://other.example.test\"], without paths";
-            return Err(("overflow.clusters", problem.to_owned()));
-        }
+        self.overflow.check()?;
         if !self.vip.addresses.is_empty() {
             let mut vip = Vip { addresses: self.vip.addresses.clone(), ..Vip::default() };
             vips::check(&mut vip).map_err(|problem| ("vip", problem))?;

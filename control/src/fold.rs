@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fleet::{Fleet, NodeId, Spec, State, Warning},
-    records::{self, Alive, Balancer, Member, Routing, Session, Unreadable, Vip},
+    records::{self, Alive, Balancer, Member, Role, Routing, Session, Unreadable, Vip},
     store::{Change, Entry},
 };
 
@@ -280,6 +280,8 @@ impl Fold {
     pub fn spec(&self) -> Value {
         let nodes: Vec<Value> = self
             .members()
+            // No datagram is for a cluster to take.
+            .filter(|(_, member, _)| member.node.role == Role::Node)
             .map(|(id, member, standing)| {
                 let node = &member.node;
                 let mut spec = json!({

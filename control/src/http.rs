@@ -9,6 +9,7 @@
 //! | `overflow` | rooms that another cluster takes |
 //! | `resolve` | which VIP a client should use |
 //! | `media`, `carry` | clients' own calls, and their way to their nodes |
+//! | `child` | joins in clusters that are members of this one |
 //! | `sessions` | ICE sessions of other SFUs |
 //! | `health` | health and metrics |
 //! | `fleet` | the fleet as LBs and nodes follow it |
@@ -26,6 +27,7 @@
 
 mod auth;
 mod carry;
+mod child;
 mod extract;
 mod fleet;
 mod health;
@@ -42,6 +44,7 @@ mod rooms;
 mod routing;
 mod serve;
 mod sessions;
+mod settings;
 pub(crate) mod vips;
 
 use std::{
@@ -67,6 +70,7 @@ use utoipa_axum::{
 };
 
 pub use auth::{InvalidToken, TOKEN_MIN, Token, Tokens};
+pub(crate) use rooms::TENANT;
 pub use serve::CONNECTIONS_MAX;
 
 use crate::{
@@ -82,6 +86,7 @@ use crate::{
     store::AnyStore,
     tls::{self, ServerTls},
     watchdog,
+    webhooks::{self, Hooks},
 };
 use extract::BodyMax;
 use health::Requests;
@@ -116,11 +121,15 @@ pub struct Api {
     public_url: Arc<OnceLock<String>>,
     /// For calls to nodes.
     http: reqwest::Client,
+    /// For calls to clusters that are members of this one.
+    to_clusters: Arc<OnceLock<reqwest::Client>>,
     leaving: Arc<AtomicBool>,
     /// What is seen of the fleet beyond what is handed out.
     sight: Sight,
     locator: Arc<RwLock<Locator>>,
     overflow: Arc<RwLock<Arc<Overflow>>>,
+    /// Who is told what happens.
+    hooks: Arc<OnceLock<Arc<Hooks>>>,
     requests: Arc<Requests>,
     connections: Arc<Connections>,
     document: Arc<OnceLock<Bytes>>,
@@ -144,10 +153,12 @@ impl Api {
             joins: Arc::default(),
             public_url: Arc::default(),
             http: to_nodes(),
+            to_clusters: Arc::default(),
             leaving: Arc::default(),
             sight: Sight::default(),
             locator: Arc::default(),
             overflow: Arc::default(),
+            hooks: Arc::default(),
             requests: Arc::default(),
             connections: Arc::default(),
             document: Arc::default(),
@@ -169,53 +180,13 @@ impl Api {
         Self { quiet, ..self }
     }
 
-    fn public_url(&self) -> &str {
+    pub(crate) fn public_url(&self) -> &str {
         self.public_url.get().map_or("", String::as_str)
     }
 
     /// From now on these tokens are the ones.
     pub fn set_tokens(&self, tokens: impl Into<Tokens>) {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).0 = tokens.into();
-    }
-
-    /// From now on there are at most so many connections; those that are there stay.
-    pub fn set_connections_max(&self, most: usize) {
-        self.connections.most.store(most, Ordering::Relaxed);
-    }
-
-    /// From now on this says where clients are.
-    pub fn set_locator(&self, locator: Locator) {
-        *self.locator.write().unwrap_or_else(PoisonError::into_inner) = locator;
-    }
-
-    fn locator(&self) -> Locator {
-        self.locator.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// From now on rooms that no node takes go to one of these clusters, by its public URL; and so do
-    /// those beyond about so many rooms.
-    pub fn set_overflow(&self, clusters: &[String], rooms: Option<usize>) {
-        let overflow = Arc::new(Overflow::new(clusters, rooms));
-        *self.overflow.write().unwrap_or_else(PoisonError::into_inner) = overflow;
-    }
-
-    fn overflow(&self) -> Arc<Overflow> {
-        self.overflow.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What is seen of the fleet, once this serves.
-    #[must_use]
-    pub fn sight(&self) -> Sight {
-        self.sight.clone()
-    }
-
-    /// From now on signed tokens are known by this; `None`: none is.
-    pub fn set_verifier(&self, verifier: Option<Verifier>) {
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).1 = verifier;
-    }
-
-    fn keys(&self) -> (Tokens, Option<Verifier>) {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on rooms are placed by this policy.
@@ -250,15 +221,21 @@ impl Api {
         let _set_before = self.public_url.set(here);
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (store, sight, quiet) = (self.store.clone(), self.sight.clone(), self.quiet);
-        let rooms = self.rooms.clone();
+        let (rooms, hooks) = (self.rooms.clone(), self.hooks.get().cloned());
         let in_background = async move {
             if let Some(feed) = feed {
                 let watched = watchdog::watch(store.clone(), watchdog::PATIENCE);
-                let seen = observe::observe(store.clone(), sight, |_event| {});
+                let tell = |event| hooks.iter().for_each(|hooks| hooks.tell(&event));
+                let seen = observe::observe(store.clone(), sight, tell);
+                let told = async {
+                    if let Some(hooks) = hooks.clone() {
+                        webhooks::run(store.clone(), hooks).await;
+                    }
+                };
                 let rotated = rotation::keep(store.clone(), quiet);
-                let followed = follow::follow(store, Topics::All, feed);
+                let followed = follow::follow(store.clone(), Topics::All, feed);
                 let (placed, seen_to) = (rooms.follow(), rooms.watch_over());
-                tokio::join!(followed, watched, seen, rotated, placed, seen_to);
+                tokio::join!(followed, watched, seen, told, rotated, placed, seen_to);
             }
         };
         let counts = self.connections.clone();

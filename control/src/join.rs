@@ -6,10 +6,17 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
+use sha2::Sha256;
 
-use crate::jwt::{Claims, Refused, Verifier};
+use crate::{
+    fleet::NodeId,
+    hex,
+    jwt::{Claims, Refused, Verifier},
+    records::Parent,
+};
 
 /// How long a token is good for.
 pub const LIFETIME: Duration = Duration::from_hours(1);
@@ -23,6 +30,7 @@ const ISSUER: &str = "onevip";
 /// Makes and knows tokens.
 #[derive(Clone)]
 pub struct Joins {
+    secret: [u8; KEY_LEN],
     key: EncodingKey,
     verifier: Verifier,
 }
@@ -71,13 +79,32 @@ impl Joins {
     #[must_use]
     pub fn new(key: [u8; KEY_LEN]) -> Self {
         let verifier = Verifier::of_secret(&key, ISSUER, None);
-        Self { key: EncodingKey::from_secret(&key), verifier }
+        Self { secret: key, key: EncodingKey::from_secret(&key), verifier }
     }
 
     /// A token that lets do what `pass` says from `now`.
     #[must_use]
     pub fn issue(&self, pass: &Pass<'_>, now: SystemTime) -> String {
         self.sign(pass, None, now)
+    }
+
+    /// A token that only the cluster of that name takes, which it knows by its
+    /// [`Joins::cluster_key`].
+    #[must_use]
+    pub fn issue_for(&self, cluster: &NodeId, pass: &Pass<'_>, now: SystemTime) -> String {
+        Self::new(self.derive(cluster)).sign(pass, Some(cluster.as_str()), now)
+    }
+
+    /// What a cluster knows the tokens by that are made for it, in hex. Nothing else is signed with it.
+    #[must_use]
+    pub fn cluster_key(&self, cluster: &NodeId) -> String {
+        hex::encode(&self.derive(cluster))
+    }
+
+    fn derive(&self, cluster: &NodeId) -> [u8; KEY_LEN] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes any key");
+        mac.update(format!("cluster\n{cluster}").as_bytes());
+        mac.finalize().into_bytes().into()
     }
 
     fn sign(&self, pass: &Pass<'_>, aud: Option<&str>, now: SystemTime) -> String {
@@ -95,6 +122,15 @@ impl Joins {
     pub fn read(&self, token: &[u8], now: SystemTime) -> Result<Claims, Refused> {
         self.verifier.read(token, now)
     }
+}
+
+/// What a parent's token lets do in the cluster that the parent knows by that name and key.
+///
+/// # Errors
+/// [`Refused`].
+pub fn read_of_parent(parent: &Parent, token: &[u8], now: SystemTime) -> Result<Claims, Refused> {
+    let key = hex::decode_key::<KEY_LEN>(&parent.key).map_err(|_| Refused::Signature)?;
+    Verifier::of_secret(&key, ISSUER, Some(parent.name.as_str())).read(token, now)
 }
 
 /// The time that tokens end by.

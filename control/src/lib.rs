@@ -10,7 +10,9 @@
 pub mod api;
 pub mod client;
 pub mod config;
+pub mod dns;
 pub mod exposition;
+pub mod federation;
 pub mod fleet;
 pub mod fleet_file;
 pub mod fold;
@@ -36,3 +38,4 @@ pub mod store;
 pub mod tls;
 pub mod toml_file;
 pub mod watchdog;
+pub mod webhooks;

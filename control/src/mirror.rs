@@ -353,6 +353,11 @@ impl Mirror {
         self.leave(at);
     }
 
+    /// Sessions that are expected of what was given to a node since its last report.
+    pub(crate) fn given(&self, id: &NodeId) -> u32 {
+        self.by_name.get(id).map_or(0, |&at| self.candidates[at].given)
+    }
+
     /// Notes that somebody was sent to a node.
     pub(crate) fn joined(&mut self, id: &NodeId) {
         if let Some(&at) = self.by_name.get(id) {

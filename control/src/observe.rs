@@ -2,71 +2,32 @@
 //! are, and how busy each region is. Followed from the store's changes, so it is the same on every
 //! control, whichever made them.
 
+mod event;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
-use serde::Serialize;
 use tokio::time;
 use tracing::info;
 
 use crate::{
     fleet::{NodeId, State},
-    fold::Fold,
-    records::{self, Room, Stats, Unreadable, Vip},
+    fold::{Fold, Standing},
+    records::{self, Member, Room, Stats, Unreadable, Vip},
     store::{self, Change, Changes, Entry, Revision, Store, StoreError},
 };
+
+pub use event::{Event, Kind};
+use event::{of_node, of_room};
 
 /// How long to wait before the store is asked again after a failure.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// How often loads are added up, while they change.
 const ADD_UP: Duration = Duration::from_millis(250);
-
-/// What happened.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A node takes new sessions.
-    NodeUp,
-    /// A node takes no new sessions, and keeps what it has.
-    NodeDraining,
-    /// A node has lost its lease, was declared down or removed.
-    NodeDown,
-    /// A room has a home.
-    RoomPlaced,
-    /// A room has another home than before.
-    RoomMoved,
-    /// A room has none any more.
-    RoomEnded,
-}
-
-/// Something that happened. Every control makes the same of the same change.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Event {
-    /// Its name: the same wherever and however often it is told.
-    pub id: String,
-    /// What.
-    pub event: Kind,
-    /// The store's revision in which it did.
-    pub revision: u64,
-    /// The node: the room's home, or its former one where it ended.
-    pub node: NodeId,
-    /// The room, for what is about one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub room: Option<String>,
-    /// Whose room it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tenant: Option<String>,
-    /// Where the room was before it moved.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub from: Option<NodeId>,
-    /// How often the room's home has changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<u64>,
-}
 
 /// How much of a region is in use.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -95,8 +56,7 @@ pub struct Seen {
     vips: BTreeMap<String, Vip>,
     nodes: BTreeMap<NodeId, Kind>,
     loads: BTreeMap<String, Load>,
-    /// There is something to tell of.
-    pub(crate) ready: bool,
+    ready: bool,
 }
 
 impl Seen {
@@ -117,16 +77,11 @@ impl Seen {
                 self.nodes.keys().chain(new.nodes.keys()).cloned().collect();
             for id in everybody {
                 let (was, is) = (self.nodes.get(&id), new.nodes.get(&id));
-                events.extend(node_event(&id, was.copied(), is.copied(), revision));
+                events.extend(of_node(&id, was.copied(), is.copied(), revision));
             }
             let keys: BTreeSet<_> = self.rooms.keys().chain(new.rooms.keys()).cloned().collect();
             for key in keys {
-                events.extend(room_event(
-                    &key,
-                    self.rooms.get(&key),
-                    new.rooms.get(&key),
-                    revision,
-                ));
+                events.extend(of_room(&key, self.rooms.get(&key), new.rooms.get(&key), revision));
             }
         }
         *self = new;
@@ -154,7 +109,7 @@ impl Seen {
             }
             if let Some(was) = room {
                 let is = self.rooms.get(key);
-                events.extend(room_event(key, was.as_ref(), is, changes.revision));
+                events.extend(of_room(key, was.as_ref(), is, changes.revision));
             }
         }
         // What a revision says of a node is several keys, and one fact.
@@ -165,7 +120,7 @@ impl Seen {
                 Some(is) => drop(self.nodes.insert(id.clone(), is)),
                 None => drop(self.nodes.remove(&id)),
             }
-            events.extend(node_event(&id, was, is, changes.revision));
+            events.extend(of_node(&id, was, is, changes.revision));
         }
         events
     }
@@ -229,10 +184,23 @@ impl Seen {
         self.loads = loads;
     }
 
+    /// Whether anything has been seen yet.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        self.ready
+    }
+
     /// The VIPs, by name.
     #[must_use]
     pub const fn vips(&self) -> &BTreeMap<String, Vip> {
         &self.vips
+    }
+
+    /// The nodes, what they are, and how busy by their last report.
+    pub fn nodes(&self) -> impl Iterator<Item = (&NodeId, &Member, Standing, Stats)> {
+        self.fold.members().map(|(id, member, standing)| {
+            (id, member, standing, self.stats.get(id).cloned().unwrap_or_default())
+        })
     }
 
     /// How much of a region is in use; empty: of the fleet.
@@ -254,54 +222,6 @@ impl Seen {
         let region = self.fold.member(home)?.node.region.as_str();
         Some(region).filter(|region| !region.is_empty())
     }
-}
-
-fn node_event(
-    id: &NodeId,
-    was: Option<Kind>,
-    is: Option<Kind>,
-    revision: Revision,
-) -> Option<Event> {
-    // One that is not there is as down as can be.
-    let down = Kind::NodeDown;
-    let (was, event) = (was.unwrap_or(down), is.unwrap_or(down));
-    (was != event).then(|| Event {
-        id: format!("{revision}.node.{id}"),
-        event,
-        revision: revision.0,
-        node: id.clone(),
-        room: None,
-        tenant: None,
-        from: None,
-        epoch: None,
-    })
-}
-
-fn room_event(
-    key: &str,
-    was: Option<&Room>,
-    is: Option<&Room>,
-    revision: Revision,
-) -> Option<Event> {
-    let (tenant, name) = key.strip_prefix(records::ROOMS)?.split_once('/')?;
-    let (event, room, from) = match (was, is) {
-        (None, Some(is)) => (Kind::RoomPlaced, is, None),
-        (Some(was), None) => (Kind::RoomEnded, was, None),
-        (Some(was), Some(is)) if was.home != is.home => {
-            (Kind::RoomMoved, is, Some(was.home.clone()))
-        }
-        _ => return None,
-    };
-    Some(Event {
-        id: format!("{revision}.room.{tenant}.{name}"),
-        event,
-        revision: revision.0,
-        node: room.home.clone(),
-        room: Some(name.to_owned()),
-        tenant: Some(tenant.to_owned()),
-        from,
-        epoch: Some(room.epoch),
-    })
 }
 
 /// What is seen now, for those who ask. Clones are the same.

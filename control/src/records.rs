@@ -15,7 +15,10 @@
 //! | `balancers/<lb>` | [`Balancer`]: where an LB sends from | none |
 //! | `lbs/<lb>` | [`Lb`]: it is there, and this is what it sees | the LB's |
 //! | `vips/<name>` | [`Vip`]: addresses that clients are told | none |
+//! | `webhooks/<hash>/owner` | nothing: a control tells a URL what happens | that control's |
+//! | `webhooks/<hash>/cursor` | the last event that the URL took | none |
 //! | `node-secrets` | [`NodeSecrets`]: keys that nodes share, and no LB may read | none |
+//! | `federation` | [`Parent`]: whose cluster this one is, and what that signs with | none |
 //! | `join-key` | what join tokens are made with, 32 bytes in hex | none |
 //!
 //! A node's lease alone says whether it lives. What must outlive it stands under `nodes-known`: LBs go on
@@ -79,8 +82,14 @@ pub const LBS: &str = "lbs/";
 /// Where the addresses are that clients are told.
 pub const VIPS: &str = "vips/";
 
+/// Where it is kept who tells what happens, and how far that came.
+pub const WEBHOOKS: &str = "webhooks/";
+
 /// Where the keys are that nodes share.
 pub const NODE_SECRETS: &str = "node-secrets";
+
+/// Where the parent's key is, in a cluster that has a parent.
+pub const PARENT: &str = "federation";
 
 /// Where the key of join tokens is.
 pub const JOIN_KEY: &str = "join-key";
@@ -133,6 +142,27 @@ pub struct Description {
     /// given rooms by nobody but its own operator.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unattended: bool,
+    /// `cluster`: it stands for another cluster, which is sent clients by the URL in `signalling`.
+    #[serde(default, skip_serializing_if = "Role::is_node")]
+    pub role: Role,
+}
+
+/// What a member is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A node.
+    #[default]
+    Node,
+    /// Another cluster as a whole.
+    Cluster,
+}
+
+impl Role {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    const fn is_node(&self) -> bool {
+        matches!(self, Self::Node)
+    }
 }
 
 impl Description {
@@ -325,6 +355,21 @@ impl fmt::Debug for NodeSecrets {
     }
 }
 
+/// The cluster that this one is part of.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Parent {
+    /// What this one is called there.
+    pub name: NodeId,
+    /// What the parent signs with when it asks for somebody; 32 bytes in hex.
+    pub key: String,
+}
+
+impl fmt::Debug for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parent({}, …)", self.name)
+    }
+}
+
 /// How a node writes its IDs, by its own report.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Ids {
@@ -370,4 +415,20 @@ pub fn read<T: DeserializeOwned>(entry: &Entry) -> Result<T, Unreadable> {
 pub fn put<T: Serialize>(key: String, record: &T, lease: Option<LeaseId>) -> Write {
     // Records are structs of texts and numbers, which JSON has words for.
     Write::Put { key, value: json!(record).to_string().into_bytes(), lease }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lbs_may_read_has_all_they_need_and_nothing_that_is_secret() {
+        let id = NodeId::try_from("a".to_owned()).expect("a name");
+        for key in [ROUTING, &member(&id), &node(&id), &session("/+", None)] {
+            assert!(FOR_LBS.contains(key), "{key}");
+        }
+        for secret in [NODE_SECRETS, JOIN_KEY, PARENT] {
+            assert!(!FOR_LBS.contains(secret), "{secret}");
+        }
+    }
 }

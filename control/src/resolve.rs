@@ -55,7 +55,7 @@ type Distance = u32;
 /// The VIPs for a client, the best first. `room` is the region that its room's home is in, if any.
 #[must_use]
 pub fn rank(seen: &Seen, client: &Place, room: Option<&str>) -> Vec<Choice> {
-    let region = client.region.as_deref().or_else(|| match client.location {
+    let region = client.region.as_deref().or(match client.location {
         Some(_) => None,
         None => room,
     });
@@ -86,7 +86,7 @@ pub fn rank(seen: &Seen, client: &Place, room: Option<&str>) -> Vec<Choice> {
             ((load_percent >= OVERLOADED, distance, share), choice)
         })
         .collect();
-    ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
+    ranked.sort_by_key(|(rank, _)| *rank);
     ranked.into_iter().map(|(_, choice)| choice).collect()
 }
 

@@ -36,7 +36,7 @@ use tokio::{
 
 use crate::{
     exposition::Exposition,
-    fleet::{State, is_name},
+    fleet::{NodeId, State, is_name},
     fold::Standing,
     mirror::{self, Mirror, Progress, lock},
     placement::{DEFAULT_POOL, NotYours, Policy, Wanted},
@@ -363,6 +363,12 @@ impl<S: Store> Rooms<S> {
             }
         }
         entry.as_ref().map(Found::read).transpose()
+    }
+
+    /// Sessions that rooms are expected to bring that were given to a node since its last report.
+    #[must_use]
+    pub fn given(&self, id: &NodeId) -> u32 {
+        lock(&self.mirror).given(id)
     }
 
     /// Reads what is there of a room's home.

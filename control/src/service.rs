@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{Config, Http, StoreKind},
+    dns, federation,
     fleet::Warning,
     foreground::{NoSignals, Signals, Told, reached},
     hex,
@@ -56,6 +57,16 @@ pub enum ServiceError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The address of DNS cannot be used.
+    #[error("{}: dns.listen: {address} cannot be used: {source}", file.display())]
+    Dns {
+        /// The configuration file.
+        file: PathBuf,
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The store failed before it was used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -72,7 +83,7 @@ impl ServiceError {
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
         match self {
-            Self::File(_) | Self::Open { .. } | Self::Listen { .. } => true,
+            Self::File(_) | Self::Open { .. } | Self::Listen { .. } | Self::Dns { .. } => true,
             Self::Store(_) | Self::Signals(_) | Self::Running(_) => false,
         }
     }
@@ -85,6 +96,7 @@ impl ServiceError {
 pub fn load(file: &Path) -> Result<(Config, Option<Routing>, Vec<Warning>), FileError> {
     let config = Config::read(file)?;
     config.resolve.locator()?;
+    config.webhooks.hooks()?;
     let mut warnings = config.warnings();
     let seed = config.seed()?;
     let routing = seed.map(|(routing, odd)| {
@@ -110,6 +122,14 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
         address,
         source,
     })?;
+    let dns = match &config.dns {
+        Some(dns) => Some(dns::bind(dns.listen).await.map_err(|source| ServiceError::Dns {
+            file: file.to_owned(),
+            address: dns.listen,
+            source,
+        })?),
+        None => None,
+    };
     let store = match (config.store.kind, &config.store.path) {
         (StoreKind::Etcd, _) => AnyStore::from(config.store.etcd().store(file)?),
         (StoreKind::Embedded, None) => AnyStore::in_memory(),
@@ -132,10 +152,27 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
     api.set_overflow(&config.overflow.clusters, config.overflow.rooms);
     api.set_locator(config.resolve.locator()?);
     api.set_placement(config.placement.clone());
+    if config.overflow.ca.is_some() {
+        api.set_cluster_ca(config.overflow.ca.as_deref())?;
+    }
+    if let Some(hooks) = config.webhooks.hooks()? {
+        api.set_hooks(hooks);
+    }
     let api = match &config.http.public_url {
         Some(url) => api.at(url),
         None => api,
     };
+    if let (Some(config), Some(sockets)) = (&config.dns, dns) {
+        let responder = config.responder(api.sight());
+        let responder =
+            responder.map_err(|(key, problem)| FileError::at_key(file, key, problem))?;
+        let api = api.clone();
+        tokio::spawn(dns::serve(responder, sockets, move || api.locator()));
+    }
+    if let Some(federation) = &config.federation {
+        let parent = federation.client(file)?;
+        tokio::spawn(federation::run(federation.clone(), parent, api.clone(), store.clone()));
+    }
     let tls = config.http.tls.as_ref().map(ServerTls::new).transpose()?;
     let served = Service { file: file.to_owned(), config, api, tls }.serve(listener, signals).await;
     // What was asked is done, and the file is let go of.
@@ -320,6 +357,10 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("nodes.ttl", old.nodes.ttl != new.nodes.ttl),
         ("routing.quiet", old.routing != new.routing),
         ("fleet.path", old.fleet.path != new.fleet.path),
+        ("federation", old.federation != new.federation),
+        ("overflow.ca", old.overflow.ca != new.overflow.ca),
+        ("dns", old.dns != new.dns),
+        ("webhooks", old.webhooks != new.webhooks),
     ];
     changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
 }

@@ -29,6 +29,10 @@ const POLL: Duration = Duration::from_millis(250);
 /// `token_file`.
 #[derive(Clone, Copy, Debug)]
 pub struct Access<'a> {
+    /// The section it stands in.
+    pub section: &'static str,
+    /// What the URL is called there.
+    pub url_key: &'static str,
     /// Where it is: `http://HOST:PORT` or `https://HOST:PORT`.
     pub url: Option<&'a str>,
     /// What it must be told.
@@ -50,7 +54,7 @@ impl Access<'_> {
     /// One sentence naming `file`, a configuration, and the key at fault.
     pub fn client(&self, file: &Path) -> Result<Option<Client>, FileError> {
         let wrong = |key: &str, problem: &dyn std::fmt::Display| {
-            FileError::at_key(file, format!("fleet.{key}"), problem)
+            FileError::at_key(file, format!("{}.{key}", self.section), problem)
         };
         let folder = file.parent().unwrap_or(Path::new(""));
         let (ca, cert, key) = (self.ca, self.cert, self.key);
@@ -93,7 +97,7 @@ impl Access<'_> {
         let trust = Trust { ca: ca.as_deref(), identity };
         match Client::trusting(url, token, trust) {
             Ok(client) => Ok(Some(client)),
-            Err(NoClient::Url(problem)) => Err(wrong("url", &problem)),
+            Err(NoClient::Url(problem)) => Err(wrong(self.url_key, &problem)),
             Err(NoClient::Tls(problem)) => Err(problem),
         }
     }

@@ -104,3 +104,61 @@ fn placement_is_read_with_its_pools_and_tenants_and_what_cannot_be_is_named() {
         assert!(refused.contains(expected), "{refused}");
     }
 }
+
+#[test]
+fn what_cannot_be_of_the_api_is_refused_with_its_key_or_file() {
+    let pem = "-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n";
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("control.toml");
+    fs::write(folder.path().join("public.pem"), pem).expect("written");
+    let refused = |text: &str| {
+        fs::write(&file, text).expect("written");
+        Config::read(&file).map(|_| ()).expect_err(text).to_string()
+    };
+    for (text, says) in [
+        (
+            "[http.jwt]\nalgorithm = \"none\"\nkey_file = \"a\"",
+            "http.jwt.algorithm: unknown variant",
+        ),
+        ("[http.jwt]\nalgorithm = \"HS256\"", "missing field `key_file`"),
+        ("[http.jwt]\nalgorithm = \"HS256\"\nkey_file = \"none\"", "none: the key cannot be read"),
+        ("[http.jwt]\nalgorithm = \"HS256\"\nkey_file = \"public.pem\"", "is a PEM file"),
+        ("[http.jwt]\nalgorithm = \"EdDSA\"\nkey_file = \"a\"\nleeway = \"1h\"", "http.jwt.leeway"),
+        ("[http.jwt]\nalgorithm = \"EdDSA\"\nkey_file = \"a\"\nissuer = \"\"", "http.jwt.issuer"),
+        ("[http.jwt]\nalgorithm = \"EdDSA\"\nkey_file = \"a\"\nkeys = 1", "unknown field `keys`"),
+        ("[http.tls]\ncert = \"a.pem\"\nkey = \"a.key\"", "a.key: the key cannot be read"),
+        ("[http.tls]\ncert = \"a.pem\"", "missing field `key`"),
+        ("[http]\nconnections = 0", "http.connections: must be at least 1"),
+        ("[resolve]\nttl = \"0s\"", "resolve.ttl: must be 1 s to 24 h"),
+        ("[resolve.prefixes]\n\"10.0.0.0/40\" = \"eu\"", "resolve.prefixes"),
+        ("[dns]\nlisten = \"127.0.0.1:53\"\nzone = \"a..b\"", "dns.zone: \"a..b\" is not a name"),
+        ("[overflow]\nclusters = [\"https://a.test/path\"]", "overflow.clusters: must be like"),
+        ("[webhooks]\nurls = [\"http://a.test\"]", "webhooks.secret_file: is missing"),
+        ("[federation]\nparent = \"a\"\nname = \"b\"", "federation.parent: \"a\" is not where"),
+        ("[federation]\nparent = \"http://a\"\nname = \"b/c\"", "federation.name"),
+        (
+            "[federation]\nparent = \"http://a\"\nname = \"b\"\nca = \"c\"",
+            "federation.ca: goes with a url that begins with https://",
+        ),
+    ] {
+        let problem = refused(text);
+        assert!(problem.contains(says), "{text}: {problem}");
+        assert_eq!(problem.lines().count(), 1, "{problem}");
+    }
+}
+
+#[test]
+fn a_control_whose_only_tokens_are_signed_may_listen_anywhere_and_is_not_warned() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("control.toml");
+    fs::write(folder.path().join("jwt.key"), [b'x'; 32]).expect("written");
+    let jwt = "[http.jwt]\nalgorithm = \"HS256\"\nkey_file = \"jwt.key\"\n";
+    let http = "[http]\nlisten = \"0.0.0.0:8000\"\npublic_url = \"https://a.test\"\n";
+    fs::write(&file, format!("store.path = \"a\"\n{http}{jwt}")).expect("written");
+    let config = Config::read(&file).expect("valid");
+    assert!(config.http.verifier.is_some());
+    assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+    fs::write(&file, http).expect("written");
+    let problem = Config::read(&file).expect_err("no token").to_string();
+    assert!(problem.contains("it needs token, token_file or jwt"), "{problem}");
+}

@@ -217,6 +217,8 @@ impl FleetSource {
     pub fn client(&self, file: &Path) -> Result<Option<Client>, FileError> {
         let by_control = self.source == SourceKind::Control;
         let access = Access {
+            section: "fleet",
+            url_key: "url",
             url: self.url.as_deref(),
             token: self.token.as_ref(),
             token_file: self.token_file.as_deref(),

@@ -15,6 +15,8 @@ use super::{Api, problem::Problem, rooms::TENANT, serve::Peer};
 use crate::{
     join,
     jwt::{Claims, Refused, Verifier},
+    records::{self, Parent},
+    store::Store,
 };
 
 /// Fewest characters of a token: a short one can be guessed.
@@ -157,7 +159,7 @@ pub(super) async fn authorize(
     let scopes = needed(request.method(), route);
     let own = ["/v1/nodes/{id}", "/v1/lbs/{id}"].contains(&route);
     if let Some(scopes) = scopes {
-        let caller = match api.check(scopes, request.headers()) {
+        let caller = match api.check(scopes, request.headers()).await {
             Ok(caller) => caller,
             Err(problem) => return problem.into_response(),
         };
@@ -248,8 +250,15 @@ impl Api {
     ///
     /// # Errors
     /// 401 without the right token, 403 with one for something else, or where there is none to know.
-    fn check(&self, scopes: &[Scope], headers: &HeaderMap) -> Result<Caller, Problem> {
+    async fn check(&self, scopes: &[Scope], headers: &HeaderMap) -> Result<Caller, Problem> {
         let (tokens, verifier) = self.keys();
+        if scopes.contains(&Scope::Join)
+            && let Ok(Some(said)) = said(headers)
+            && tokens.scope(said).is_none()
+            && let Some(claims) = self.of_parent(said).await?
+        {
+            return Ok(Caller { scope: Scope::Join, claims: Some(Arc::new(claims)) });
+        }
         if !tokens.know(scopes) && verifier.is_none() {
             return Err(forbidden(
                 "no_token_configured",
@@ -272,6 +281,15 @@ impl Api {
             }
             (None, None) => Err(Problem::unauthorized(true, "this is not the token")),
         }
+    }
+}
+
+impl Api {
+    /// What a token says that this cluster's parent has made for it, if it is one.
+    async fn of_parent(&self, said: &[u8]) -> Result<Option<Claims>, Problem> {
+        let Some(entry) = self.store.get(records::PARENT).await?.0 else { return Ok(None) };
+        let parent: Parent = records::read(&entry)?;
+        Ok(join::read_of_parent(&parent, said, join::now()).ok())
     }
 }
 

@@ -13,7 +13,7 @@ use axum::{
 use super::{Api, problem::Problem};
 use crate::{
     fleet::{NodeId, is_name},
-    records::{self, Member},
+    records::{self, Member, Role},
     rooms::NAME_MAX,
     store::Store,
 };
@@ -37,11 +37,22 @@ const ANSWERED: [HeaderName; 6] = [
     HeaderName::from_static("accept-patch"),
 ];
 
-/// Where a node's signalling is.
-async fn signalling(api: &Api, id: &NodeId) -> Result<String, Problem> {
+async fn member(api: &Api, id: &NodeId) -> Result<Member, Problem> {
     let (entry, _) = api.store.get(&records::member(id)).await?;
     let member: Option<Member> = entry.as_ref().map(records::read).transpose()?;
-    let member = member.ok_or_else(|| Problem::not_found(format_args!("there is no node {id}")))?;
+    member.ok_or_else(|| Problem::not_found(format_args!("there is no node {id}")))
+}
+
+/// The public URL of a member that is a cluster. `None`: it is a node.
+pub(super) async fn cluster(api: &Api, id: &NodeId) -> Result<Option<String>, Problem> {
+    let node = member(api, id).await?.node;
+    let url = node.signalling.filter(|_| node.role == Role::Cluster);
+    Ok(url.map(|url| url.trim_end_matches('/').to_owned()))
+}
+
+/// Where a node's signalling is.
+async fn signalling(api: &Api, id: &NodeId) -> Result<String, Problem> {
+    let member = member(api, id).await?;
     member.node.signalling.map(|url| url.trim_end_matches('/').to_owned()).ok_or_else(|| {
         let problem = format_args!("node {id} has not said where its signalling is");
         Problem::conflict("no_signalling", problem)

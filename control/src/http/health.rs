@@ -141,6 +141,13 @@ pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
             family = family.sample(&labels, *count);
         }
     }
+    if let Some(hooks) = api.hooks.get() {
+        let help = "Events by what became of them at the webhooks that this control tells.";
+        let mut family = out.counter("onevip_control_webhook_events_total", help);
+        for (outcome, count) in hooks.counts() {
+            family = family.sample(&[("outcome", outcome)], count);
+        }
+    }
     let counts = &api.connections;
     let now = counts.open.load(Ordering::Relaxed);
     out.gauge("onevip_control_connections", "Connections open.").sample(&[], now);

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     api::{Heartbeat, Load, Own, Registration},
     fleet::{self, NodeId, is_name},
-    records::{self, Alive, FULLEST_MAX, IdUses, Ids, Member, Stats},
+    records::{self, Alive, FULLEST_MAX, IdUses, Ids, Member, Role, Stats},
     registry::{Registry, Wish},
     rooms::NAME_MAX,
     store::{Condition, Entry, LeaseId, Outcome, Store, StoreError, Txn},
@@ -58,7 +58,11 @@ pub(super) async fn put(
     Node(id): Node,
     Body(mut heartbeat): Body<Heartbeat>,
 ) -> Result<(StatusCode, Json<Registration>), Problem> {
-    let (fresh, registration) = beat(&api.store, api.ttl, id, &mut heartbeat).await?;
+    let beat = beat(&api.store, api.ttl, id.clone(), &mut heartbeat).await?;
+    let (fresh, mut registration) = beat;
+    if heartbeat.node.role == Role::Cluster {
+        registration.cluster_key = Some(api.joins().await?.cluster_key(&id));
+    }
     if fresh {
         api.rooms.keep_up().await;
     }
@@ -90,7 +94,9 @@ pub(crate) async fn beat<S: Store>(
             let Some(ttl) = renewed else { continue };
             let Member { epoch, server_id, wanted, .. } = member;
             let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-            return Ok((fresh, Registration { id, epoch, server_id, ttl_ms, wanted }));
+            let cluster_key = None;
+            let told = Registration { id, epoch, server_id, ttl_ms, wanted, cluster_key };
+            return Ok((fresh, told));
         }
         let instance = Some(heartbeat.instance.as_str());
         registry.register_instance(&id, instance, &heartbeat.node, &wish, ttl).await?;
@@ -136,7 +142,16 @@ impl Heartbeat {
                 "node.limits.{name} must be 1 or more: a node that takes nothing drains"
             )));
         }
-        if !node.signalling.as_deref().is_none_or(is_base) {
+        if node.role == Role::Cluster {
+            if self.server_id != "none" || node.unattended {
+                let problem = "a cluster has server_id \"none\" and is never unattended";
+                return Err(Problem::invalid(problem));
+            }
+            if !node.signalling.as_deref().is_some_and(is_public) {
+                let problem = "node.signalling must be the cluster's public URL";
+                return Err(Problem::invalid(problem));
+            }
+        } else if !node.signalling.as_deref().is_none_or(is_base) {
             return Err(Problem::invalid(format_args!(
                 "node.signalling must be like http://10.0.0.11:8080, at most {URL_MAX} bytes"
             )));
@@ -197,11 +212,16 @@ fn check_load(load: &mut Load) -> Result<(), Problem> {
 
 /// Whether calls can be carried there: plain HTTP, and nothing in it that others must not see.
 fn is_base(url: &str) -> bool {
+    is_public(url) && url.starts_with("http:")
+}
+
+/// Whether clients can be sent there.
+fn is_public(url: &str) -> bool {
     let parsed = reqwest::Url::parse(url).ok().filter(|_| url.len() <= URL_MAX);
     parsed.is_some_and(|url| {
         let has_user = !url.username().is_empty() || url.password().is_some();
         let has_more = url.query().is_some() || url.fragment().is_some();
-        url.scheme() == "http" && url.has_host() && !has_user && !has_more
+        matches!(url.scheme(), "http" | "https") && url.has_host() && !has_user && !has_more
     })
 }
 

@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use super::{
     Api, Db,
     auth::{self, Caller, Scope},
-    carry,
+    carry, child,
     extract::{OptionalBody, Room},
     media,
     openapi::Changes,
@@ -98,6 +98,10 @@ pub(super) async fn join(
         Taken::Here(placed) => placed,
         Taken::Elsewhere(response) => return Ok(response),
     };
+    if let Some(url) = carry::cluster(&api, &placed.room.home).await? {
+        let pass = pass(&room, claims.as_deref(), join::now());
+        return child::join(&api, &placed.room.home, &url, joins, &pass).await;
+    }
     let entrance = match placed.fresh {
         true => placed.room.home.clone(),
         false => api.rooms.enter(TENANT, &room, &wanted, &placed.room).await?,

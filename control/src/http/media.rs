@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Api,
     auth::{self, Scope},
-    carry::carry,
+    carry::{carry, cluster},
     extract::{BodyMax, Media, Raw, Room},
     openapi::Changes,
     overflow::{self, Taken},
@@ -217,6 +217,9 @@ async fn enter(
         Taken::Here(placed) => placed,
         Taken::Elsewhere(response) => return Ok(response),
     };
+    if let Some(url) = cluster(api, &placed.room.home).await? {
+        return overflow::redirect(&overflow::hop(&url, uri));
+    }
     let home = match placed.fresh {
         true => placed.room.home.clone(),
         false => api.rooms.enter(TENANT, room, &wanted, &placed.room).await?,

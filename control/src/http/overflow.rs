@@ -41,10 +41,18 @@ impl Overflow {
         if uri.query().is_some_and(|query| query.split('&').any(is_hop)) {
             return None;
         }
-        let mark = if uri.query().is_some() { '&' } else { '?' };
-        let path = uri.path_and_query().map_or("", |path| path.as_str());
-        Some(format!("{}{path}{mark}{HOP}=1", self.clusters.get(at)?))
+        Some(hop(self.clusters.get(at)?, uri))
     }
+}
+
+/// The same call at a cluster, which is not to send it on.
+pub(super) fn hop(cluster: &str, uri: &Uri) -> String {
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    if uri.query().is_some_and(|query| query.split('&').any(is_hop)) {
+        return format!("{cluster}{path}");
+    }
+    let mark = if uri.query().is_some() { '&' } else { '?' };
+    format!("{cluster}{path}{mark}{HOP}=1")
 }
 
 fn is_hop(pair: &str) -> bool {

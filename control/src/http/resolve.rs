@@ -96,7 +96,7 @@ pub(super) async fn show(
     };
     let vips = api.sight.look(|seen| {
         let of_room = room.as_deref().and_then(|room| seen.region_of(TENANT, room));
-        seen.ready.then(|| rank(seen, &place, of_room))
+        seen.is_ready().then(|| rank(seen, &place, of_room))
     });
     let Some(vips) = vips else {
         return Err(Problem::unavailable("no_fleet", "there is no fleet yet"));

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Whose rooms these are: there is one tenant so far.
-pub(super) const TENANT: &str = "default";
+pub(crate) const TENANT: &str = "default";
 
 /// Longest name of a host, with its port.
 const HOST_MAX: usize = 261;

@@ -177,3 +177,72 @@ fn who_calls_is_whom_a_proxy_of_ours_says_and_nobody_elses_word_counts() {
         assert_eq!(locator.caller(ip(peer), [said].into_iter()), ip(caller), "{peer} {said}");
     }
 }
+
+/// A database of one network, as its format's description says (MaxMind DB 2.0): a tree of one node for
+/// each bit, the data, and what it is.
+fn database(network: [u8; 2], location: Location) -> Vec<u8> {
+    let text =
+        |text: &str| [&[0x40 | u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
+    let map = |pairs: u8| vec![0xe0 | pairs];
+    let double = |value: f64| [&[0x68], &value.to_be_bytes()[..]].concat();
+    let number = |kind: u8, value: u8| vec![kind, value];
+    let bits: Vec<bool> =
+        network.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1)).collect();
+    let nodes = u32::try_from(bits.len()).expect("few");
+    let mut file = Vec::new();
+    for (at, bit) in (1..).zip(&bits) {
+        // The way on, or behind the last bit the data; the other way leads nowhere.
+        let on = if at == nodes { nodes + 16 } else { at };
+        for record in if *bit { [nodes, on] } else { [on, nodes] } {
+            file.extend_from_slice(&record.to_be_bytes()[1..]);
+        }
+    }
+    file.extend_from_slice(&[0; 16]);
+    for part in [
+        map(1),
+        text("location"),
+        map(2),
+        text("latitude"),
+        double(location.latitude),
+        text("longitude"),
+        double(location.longitude),
+    ] {
+        file.extend_from_slice(&part);
+    }
+    file.extend_from_slice(b"\xab\xcd\xefMaxMind.com");
+    let nodes = u8::try_from(nodes).expect("few");
+    for part in [
+        map(9),
+        [text("node_count"), number(0xc1, nodes)].concat(),
+        [text("record_size"), number(0xa1, 24)].concat(),
+        [text("ip_version"), number(0xa1, 4)].concat(),
+        [text("database_type"), text("Test")].concat(),
+        [text("languages"), vec![0x00, 0x04]].concat(),
+        [text("binary_format_major_version"), number(0xa1, 2)].concat(),
+        [text("binary_format_minor_version"), vec![0xa0]].concat(),
+        [text("build_epoch"), vec![0x01, 0x02, 1]].concat(),
+        [text("description"), map(0)].concat(),
+    ] {
+        file.extend_from_slice(&part);
+    }
+    file
+}
+
+#[test]
+fn a_database_says_where_an_address_is_and_the_table_still_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("geo.mmdb");
+    std::fs::write(&file, database([198, 51], NEW_YORK)).expect("written");
+    let prefixes = [("198.51.100.0/24".parse().expect("a network"), "eu".to_owned())].into();
+    let config = ResolveConfig { geoip: Some(file), prefixes, ..ResolveConfig::default() };
+    let locator = config.locator().expect("a database");
+    let place =
+        |region: Option<&str>, location| Place { region: region.map(str::to_owned), location };
+    assert_eq!(locator.locate(ip("198.51.7.7")), place(None, Some(NEW_YORK)));
+    assert_eq!(locator.locate(ip("::ffff:198.51.7.7")), place(None, Some(NEW_YORK)));
+    assert_eq!(locator.locate(ip("198.51.100.7")), place(Some("eu"), Some(NEW_YORK)));
+    assert_eq!(locator.locate(ip("198.52.0.1")), Place::default());
+    assert_eq!(locator.locate(ip("2001:db8::1")), Place::default());
+    let seen = seen(&world());
+    assert_eq!(names(&seen, &locator.locate(ip("198.51.7.7")), None)[0], "nyc");
+}

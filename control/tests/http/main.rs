@@ -1,7 +1,9 @@
 //! The control API as its callers see it: a real server on loopback, and a store in memory.
 
+mod dns;
 mod document;
 mod fake;
+mod federation;
 mod fleet;
 mod fuzzed;
 mod heartbeat;
@@ -21,4 +23,5 @@ mod sessions;
 mod tls;
 mod unattended;
 mod vips;
+mod webhooks;
 mod world;

@@ -118,6 +118,8 @@ impl World {
             .timeout_global(Some(PATIENCE))
             // A server that has answered without reading a body closes, and may do so a moment later.
             .max_idle_connections(0)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
             .build()
             .into();
         Self { api, store, address, runtime, agent }

@@ -68,6 +68,7 @@ impl Agent {
             signalling: Some(signalling),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             unattended: false,
+            role: control::records::Role::Node,
         };
         Some(Self {
             line,
