@@ -182,7 +182,7 @@ fn lb(file: &Path) -> Result<Report, Error> {
             warnings.extend(fleet_warnings);
         }
         lb::service::Beginning::Line(line) => {
-            lines.push(format!("the fleet would be followed at {}", line.name()));
+            lines.push(format!("the fleet would be that of {}", line.name()));
         }
     }
     Ok(Report { lines, warnings })

@@ -299,9 +299,14 @@ impl Config {
         if let Some(federation) = &config.federation {
             federation.client(file)?;
         }
-        if config.store.kind == StoreKind::Etcd {
+        match (config.store.kind, config.store.etcd().stray(false)) {
             // Whatever is wrong with it is said now.
-            config.store.etcd().store(file)?;
+            (StoreKind::Etcd, _) => drop(config.store.etcd().store(file)?),
+            (StoreKind::Embedded, Some(key)) => {
+                let problem = "goes with kind \"etcd\"".to_owned();
+                return Err(FileError::at_key(file, format!("store.{key}"), problem));
+            }
+            (StoreKind::Embedded, None) => {}
         }
         let tokens = [&http.token, &http.node_token, &http.lb_token];
         if (1..3).any(|at| tokens[at].is_some() && tokens[..at].contains(&tokens[at])) {
@@ -320,15 +325,8 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {
-        let store = &self.store;
-        match (store.kind, &store.path, store.etcd().stray(false)) {
-            (StoreKind::Embedded, _, Some(key)) => {
-                return Err((key, "goes with store.kind \"etcd\"".to_owned()));
-            }
-            (StoreKind::Etcd, Some(_), _) => {
-                return Err(("store.path", "goes with kind \"embedded\"".to_owned()));
-            }
-            _ => {}
+        if self.store.kind == StoreKind::Etcd && self.store.path.is_some() {
+            return Err(("store.path", "goes with kind \"embedded\"".to_owned()));
         }
         for (name, both) in [
             ("token", self.http.token.is_some() && self.http.token_file.is_some()),

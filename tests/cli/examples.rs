@@ -16,7 +16,7 @@ fn files(folder: &str, ending: &str) -> BTreeSet<String> {
 fn each_example_file_is_valid_and_says_what_it_is_for() {
     let says = [
         ("lb.toml", "LB lb-1 would forward datagrams sent to 0.0.0.0:4433 and [::]:4433"),
-        ("lb-control.toml", "the fleet would be followed at control http://10.0.0.1:8000"),
+        ("lb-control.toml", "the fleet would be that of control at http://10.0.0.1:8000"),
         ("sfu.toml", "node sfu-a would take datagrams from LBs in 10.0.0.0/29"),
         ("sfu-control.toml", "it would register with control at http://10.0.0.1:8000"),
         ("control.toml", "control control-1 would keep the fleet in /var/lib/onevip/control.redb"),

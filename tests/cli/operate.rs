@@ -59,7 +59,9 @@ fn a_room_is_placed_shown_and_ended_at_its_epoch_only() {
     world.is_table(&["room", "place", "lobby", "--pool", "default"], &table);
     world.is_table(&["room", "show", "lobby"], &table);
     world.is_table(&["room", "list"], &table);
-    let shown = json!({ "room": "lobby", "home": "sfu-1", "nodes": ["sfu-1"], "epoch": 1 });
+    let shown = json!({
+        "room": "lobby", "home": "sfu-1", "nodes": ["sfu-1"], "epoch": 1, "policy": "spread",
+    });
     assert_eq!(world.json(&["room", "show", "lobby"]), shown);
     assert_eq!(world.json(&["room", "list"]), json!([shown]));
     let (code, error) = world.fails(&["room", "remove", "lobby", "--epoch", "7"]);

@@ -99,7 +99,7 @@ mod tests {
             (false, "a b\nc\n", "a b\n"),
             (true, "room sfu-b sfu-b 2\n", "room sfu-… sfu-… 2\n"),
             (false, "room sfu-b sfu-b 3\n", "room sfu-… sfu-… 2\n"),
-            (true, "{\"token\":\"v1.x\",\"n\":1}\n", "{\"token\":\"v1.…\",\"n\":1}\n"),
+            (true, "{\"token\":\"ab.x\",\"n\":1}\n", "{\"token\":\"ab.…\",\"n\":1}\n"),
             (false, "ab\n", "ab…b\n"),
         ];
         for (like, printed, said) in cases {

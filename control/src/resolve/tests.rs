@@ -36,7 +36,7 @@ fn node(name: &str, region: &str, percent: u32) -> [Entry; 2] {
     let node = json!({ "address": "10.0.0.1:7000", "region": region });
     let stats = json!({ "report": 1, "sessions": percent, "sessions_max": 100 });
     [
-        entry(&format!("members/{name}"), &json!({ "epoch": 1, "node": node })),
+        entry(&format!("nodes-known/{name}"), &json!({ "epoch": 1, "node": node })),
         entry(&format!("stats/{name}"), &stats),
     ]
 }

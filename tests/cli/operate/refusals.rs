@@ -84,7 +84,7 @@ fn bad_usage_is_exit_code_2() {
     let missing = folder.path("nothing").display().to_string();
     let cases: &[(&[&str], &str)] = &[
         (&["node", "list", "--control", "127.0.0.1:8000"], "\"127.0.0.1:8000\" is not where"),
-        (&["node", "list", "--control", "https://control"], "\"https://control\" is not where"),
+        (&["node", "list", "--control", "ftp://control"], "\"ftp://control\" is not where"),
         (&["node", "list", "--control", "http://me:secret@control"], "http://…@control"),
         (&["node", "list", "--token", "short"], "--token: it must be at least 16"),
         (&["node", "list", "--token-file", &short], "the token must be at least 16"),
