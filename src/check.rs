@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use control::{
+    config::{StoreConfig, StoreKind},
     fleet::{Fleet, State, Warning},
     toml_file,
 };
@@ -100,6 +101,15 @@ fn sfu(file: &Path) -> Result<Report, Error> {
     Ok(Report { lines, warnings })
 }
 
+/// What keeps a control's fleet.
+fn kept_in(store: &StoreConfig, file: &Path) -> Result<String, Error> {
+    Ok(match (store.kind, &store.path) {
+        (StoreKind::Etcd, _) => store.etcd().store(file)?.to_string(),
+        (StoreKind::Embedded, Some(path)) => path.display().to_string(),
+        (StoreKind::Embedded, None) => "memory".to_owned(),
+    })
+}
+
 fn control(file: &Path) -> Result<Report, Error> {
     let (config, routing, warnings) = control::service::load(file)?;
     let scheme = if config.http.tls.is_some() { "https" } else { "http" };
@@ -107,11 +117,7 @@ fn control(file: &Path) -> Result<Report, Error> {
         format!(
             "control {} would keep the fleet in {}",
             config.name,
-            config
-                .store
-                .path
-                .as_ref()
-                .map_or_else(|| "memory".to_owned(), |path| path.display().to_string()),
+            kept_in(&config.store, file)?,
         ),
         format!("API, health and metrics would be at {scheme}://{}", config.http.listen),
         format!("nodes would be taken for gone {:?} after their last call", config.nodes.ttl),

@@ -100,3 +100,40 @@ fn a_vip_that_cannot_be_told_to_clients_or_is_in_use_is_refused() {
     assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(error.contains(&address), "{error}");
 }
+
+/// What must be 0 in a closing table, whatever keeps the fleet.
+fn nothing_is_lost(table: &str) {
+    for name in [
+        "sessions lost",
+        "media from a wrong node (judged by the clients)",
+        "datagrams misrouted (judged by the nodes)",
+    ] {
+        assert_eq!(row(table, name), ["0", "0"], "{name}:\n{table}");
+    }
+    assert_eq!(row(table, "of these lost"), ["0", "0"], "{table}");
+    let judged = row(table, "sent once, later than 100 ms after recovery");
+    assert!(judged.into_iter().all(|value| number(value) > 100), "{judged:?}");
+}
+
+#[test]
+fn a_demo_whose_etcd_is_killed_half_way_loses_nothing_and_says_that_joins_are_refused() {
+    let vip = format!("127.0.0.1:{}", free_port());
+    let arguments = ["demo", "--headless", "--seconds", "10", "--vip", &vip, "--store", "etcd"];
+    let table = succeeds(&[&arguments[..], &["--kill-store"]].concat());
+    assert!(table.contains("every etcd member is killed"), "{table}");
+    assert!(table.contains("who joins now is refused: "), "{table}");
+    nothing_is_lost(&table);
+    let output = run(&["demo", "--headless", "--kill-store"]);
+    assert_eq!(output.status.code(), Some(2), "what this process keeps cannot be killed alone");
+}
+
+#[test]
+fn a_demo_on_etcd_rotates_its_keys_twice_in_a_row_and_prints_phases_and_acknowledgements() {
+    let vip = format!("127.0.0.1:{}", free_port());
+    let arguments = ["demo", "--headless", "--seconds", "12", "--vip", &vip, "--store", "etcd"];
+    let table = succeeds(&[&arguments[..], &["--rotate", "2"]].concat());
+    for says in ["rotation 1 of 2: 0 to 1", "rotation 2 of 2: 1 to 2", "lb-1", "sfu-a"] {
+        assert!(table.contains(says), "{says:?} is not in:\n{table}");
+    }
+    nothing_is_lost(&table);
+}

@@ -19,6 +19,15 @@ fn each_example_file_is_valid_and_says_what_it_is_for() {
         ("lb-control.toml", "the fleet would be that of control at http://10.0.0.1:8000"),
         ("sfu.toml", "node sfu-a would take datagrams from LBs in 10.0.0.0/29"),
         ("sfu-control.toml", "it would register with control at http://10.0.0.1:8000"),
+        (
+            "lb-etcd.toml",
+            "the fleet would be that of etcd at http://10.0.0.5:2379, http://10.0.0.6:2379",
+        ),
+        ("sfu-etcd.toml", "it would register with etcd at http://10.0.0.5:2379"),
+        (
+            "control-etcd.toml",
+            "control control-1 would keep the fleet in etcd at http://10.0.0.5:2379",
+        ),
         ("control.toml", "control control-1 would keep the fleet in /var/lib/onevip/control.redb"),
         ("fleet.toml", "node sfu-b: 10.0.0.12:7001 by tunnel"),
         ("routing.toml", "routing configuration 0: IDs of 17 bytes"),
