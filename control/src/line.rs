@@ -1,10 +1,6 @@
 //! How a node or an LB speaks to its fleet: through a control, or to the store itself.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -70,8 +66,7 @@ impl Line {
         match self {
             Self::Control(client) => client.report(id, report).await,
             Self::Etcd(store) => {
-                // Nobody sees where this comes from. An LB on loopback has no other place.
-                let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
+                let from = store.seen_from().await.unwrap_or(Ipv4Addr::LOCALHOST.into());
                 let told = lbs::report_to(&**store, TTL, id, report.clone(), from).await;
                 told.map_err(|refusal| self.refused(refusal))
             }

@@ -18,9 +18,15 @@ mod feed;
 mod members;
 mod options;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
 
 use etcd_client::{GetOptions, GetResponse, SortOrder, SortTarget, TxnOpResponse};
+use tokio::net::lookup_host;
 
 use self::{
     convert::{Keys, entry_of},
@@ -52,6 +58,25 @@ impl Etcd {
     pub fn new(options: &EtcdOptions) -> Result<Self, ConnectError> {
         let keys = Keys::new(options.cluster());
         Ok(Self { members: Arc::new(Members::new(options)?), keys })
+    }
+
+    /// The address that members see us at, by the system's routes: to connect a UDP socket sends nothing.
+    pub async fn seen_from(&self) -> Option<IpAddr> {
+        for endpoint in self.members.endpoints() {
+            let host = endpoint.split("//").nth(1)?.trim_end_matches('/');
+            let Ok(addresses) = lookup_host(host).await else { continue };
+            for address in addresses {
+                let any: IpAddr = match address {
+                    SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                    SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+                };
+                let Ok(socket) = UdpSocket::bind((any, 0)) else { continue };
+                if socket.connect(address).is_ok() {
+                    return socket.local_addr().ok().map(|local| local.ip());
+                }
+            }
+        }
+        None
     }
 
     /// What is at a key in full, as etcd says it.

@@ -128,8 +128,7 @@ impl Following {
                     warn!("{from}: {warning}");
                 }
                 if let (Some(reporter), Some(view)) = (&mut self.reporter, view) {
-                    let sources = report::sources(self.lb.table().fleet());
-                    reporter.applied(revision, view.revision, sources);
+                    reporter.applied(revision, view.revision, self.lb.table().fleet());
                 }
                 self.admin.has_fleet();
                 info!(revision, "{from}: applied");

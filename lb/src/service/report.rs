@@ -65,10 +65,13 @@ impl Reporter {
 
     /// Notes that control's `revision` has become table number `table`, and where datagrams for its
     /// nodes leave from.
-    pub(super) fn applied(&mut self, table: u64, revision: u64, sources: BTreeSet<IpAddr>) {
+    pub(super) fn applied(&mut self, table: u64, revision: u64, fleet: &Fleet) {
         self.applied = Some((table, revision));
-        if self.is_wildcard && !sources.is_empty() {
-            self.report.addresses = sources.into_iter().collect();
+        if self.is_wildcard {
+            let sources = sources(fleet);
+            if !sources.is_empty() {
+                self.report.addresses = sources.into_iter().collect();
+            }
         }
     }
 
@@ -137,7 +140,7 @@ impl Reporter {
 
 /// Where datagrams for the nodes of a fleet leave from, by the system's routes: connecting a socket
 /// sends nothing.
-pub(super) fn sources(fleet: &Fleet) -> BTreeSet<IpAddr> {
+fn sources(fleet: &Fleet) -> BTreeSet<IpAddr> {
     let source = |node: &Node| {
         let any: IpAddr = match node.address {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

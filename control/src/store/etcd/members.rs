@@ -59,6 +59,11 @@ impl Members {
         Ok(Self { members, options: options.connect()?, asked: AtomicUsize::new(first) })
     }
 
+    /// Their URLs.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|member| &*member.endpoint)
+    }
+
     /// The member that is asked now.
     async fn current(&self) -> (usize, Result<Client, Failure>) {
         let index = self.asked.load(Ordering::Relaxed) % self.members.len();
