@@ -15,10 +15,7 @@ use control::{
 use tokio::time::{self, Interval};
 use tracing::{error, info, warn};
 
-use super::{
-    report::{self, Reporter},
-    usage::Usage,
-};
+use super::{report::Reporter, usage::Usage};
 use crate::{
     Config, LoadBalancer,
     admin::Admin,
