@@ -49,7 +49,7 @@ interop: need-build ## SFUs of other people behind the LB, to docs/interop.md; P
 	scripts/interop $(PEERS)
 
 need-build:
-	@scripts/need cc=gcc,libc6-dev protoc=protobuf-compiler
+	@scripts/need cc=gcc,libc6-dev protoc=protobuf-compiler,libprotobuf-dev
 
 # No command tells whether Python makes environments, so that is asked of it.
 need-test: need-build
