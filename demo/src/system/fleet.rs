@@ -116,9 +116,9 @@ impl Control {
     }
 
     fn line(&self, token: &str) -> Result<Line, SystemError> {
-        match &*self.store {
-            AnyStore::Etcd(store) => Ok(Line::Etcd(Arc::new(store.clone()))),
-            AnyStore::Embedded(_) => self.client(token).map(Line::Control),
+        match self.store.etcd() {
+            Some(store) => Ok(Line::Etcd(Arc::new(store.clone()))),
+            None => self.client(token).map(Line::Control),
         }
     }
 
