@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -19,6 +19,7 @@ use axum::{
 use control::{
     exposition::{self, Exposition},
     fleet,
+    freshness::Freshness,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, task};
@@ -37,13 +38,23 @@ pub struct Admin {
     lb: Arc<LoadBalancer>,
     leaving: Arc<AtomicBool>,
     waiting: Arc<AtomicBool>,
+    freshness: Arc<OnceLock<Freshness>>,
 }
 
 impl Admin {
     /// An endpoint for a running LB.
     #[must_use]
     pub fn new(lb: Arc<LoadBalancer>) -> Self {
-        Self { lb, leaving: Arc::default(), waiting: Arc::default() }
+        Self { lb, leaving: Arc::default(), waiting: Arc::default(), freshness: Arc::default() }
+    }
+
+    /// What is known of the fleet in use; only the first time counts.
+    pub(crate) fn set_freshness(&self, freshness: Freshness) {
+        let _set_before = self.freshness.set(freshness);
+    }
+
+    fn is_old(&self) -> bool {
+        self.freshness.get().is_some_and(Freshness::is_old)
     }
 
     /// `/readyz` says no until there is a fleet: the LB was started without one.
@@ -89,6 +100,9 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
         no("a worker has ended\n")
     } else if admin.lb.revision() == 0 || admin.waiting.load(Ordering::Relaxed) {
         no("no fleet is applied yet\n")
+    } else if admin.is_old() {
+        // It forwards by what it knows, as well as anybody could.
+        (StatusCode::OK, "ready, by a fleet that may be old\n")
     } else {
         (StatusCode::OK, "ready\n")
     }
@@ -103,13 +117,14 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
         census
     });
     let text = match counted.await {
-        Ok(census) => render(&admin.lb, &census),
+        Ok(census) => render(&admin, &census),
         Err(_) => String::new(),
     };
     ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text)
 }
 
-fn render(lb: &LoadBalancer, census: &Census) -> String {
+fn render(admin: &Admin, census: &Census) -> String {
+    let lb = &admin.lb;
     let sum = |pick: &dyn Fn(&Counters) -> &Counter| -> u64 {
         lb.counters().map(|counters| pick(counters).value()).sum()
     };
@@ -157,6 +172,11 @@ fn render(lb: &LoadBalancer, census: &Census) -> String {
         .sample(&[], sum(&|counters| counters.nat_ports()));
     out.gauge("onevip_lb_fleet_revision", "The fleet's revision that all workers decide by.")
         .sample(&[], lb.revision());
+    let help = "1 while the fleet in use may not be the newest: the log says why.";
+    out.gauge("onevip_lb_fleet_old", help).sample(&[], admin.is_old().into());
+    let help = "Records of the store that are left out of the fleet: the log names them.";
+    let unreadable = admin.freshness.get().map_or(0, Freshness::unreadable);
+    out.gauge("onevip_lb_fleet_unreadable_records", help).sample(&[], unreadable);
     let table = lb.table();
     out.gauge("onevip_lb_node_up", "Whether the node is up: by the fleet, and by its answers.")
         .samples("node", &table.fleet().nodes, |node| {

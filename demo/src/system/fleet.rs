@@ -36,7 +36,7 @@ pub(super) struct Control {
     registry: Registry<AnyStore>,
     address: SocketAddr,
     tokens: [String; 3],
-    _serving: JoinSet<()>,
+    serving: JoinSet<()>,
 }
 
 /// What a client needs to be in a room.
@@ -95,11 +95,15 @@ impl Control {
             }
         });
         let registry = Registry::new(store.clone());
-        Ok(Self { store, registry, address, tokens, _serving: serving })
+        Ok(Self { store, registry, address, tokens, serving })
     }
 
     pub(super) const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(super) async fn stop(&mut self) {
+        self.serving.shutdown().await;
     }
 
     pub(super) fn operator_token(&self) -> &str {
