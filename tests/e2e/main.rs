@@ -4,6 +4,7 @@ mod addresses;
 mod foreign;
 mod hello;
 mod lbs;
+mod monitoring;
 mod moves;
 mod mtu;
 mod nodes;
