@@ -27,13 +27,20 @@ fn endpoints(system: &System) -> [SocketAddr; 3] {
 
 /// All that a system tells, after some calls of each kind.
 async fn scraped() -> Metrics {
-    let system = system().await;
-    let (control, token) = (system.control(), system.operator_token());
-    assert_eq!(post(control, "/v1/rooms/lobby", token, "{}").await, 201);
-    let pool = r#"{"pool":"nobody"}"#;
-    assert_eq!(post(control, "/v1/rooms/other", token, pool).await, 503, "nobody is in that pool");
+    let mut system = system().await;
+    let token = system.operator_token().to_owned();
+    let json = |body| ("application/json", body);
+    let [control, lb, node] = endpoints(&system);
+    assert_eq!(post(control, "/v1/rooms/lobby", &token, json("{}")).await, 201);
+    let nobodys = json(r#"{"pool":"nobody"}"#);
+    assert_eq!(post(control, "/v1/rooms/other", &token, nobodys).await, 409);
     let mut metrics = Metrics::default();
-    for endpoint in endpoints(&system) {
+    for endpoint in [lb, node, control] {
+        if endpoint == control {
+            (0..3).for_each(|index| system.kill_node(index));
+            let status = post(control, "/whip/lobby", &token, ("application/sdp", "v=0")).await;
+            assert_eq!(status, 503, "its node does not answer");
+        }
         let (status, text) = get(endpoint, "/metrics").await;
         assert_eq!(status, 200);
         metrics.take(&text);

@@ -83,17 +83,17 @@ pub(super) async fn get(endpoint: SocketAddr, path: &'static str) -> (u16, Strin
     spawn_blocking(asking).await.expect("ran")
 }
 
-/// Status of a POST of JSON.
+/// Status of a POST of some content, with its type.
 pub(super) async fn post(
     endpoint: SocketAddr,
     path: &'static str,
     token: &str,
-    body: &'static str,
+    (kind, body): (&'static str, &'static str),
 ) -> u16 {
     let bearer = format!("Bearer {token}");
     let asking = move || {
         let request = agent().post(format!("http://{endpoint}{path}"));
-        let request = request.header("authorization", bearer).content_type("application/json");
+        let request = request.header("authorization", bearer).content_type(kind);
         request.send(body).expect("answers").status().as_u16()
     };
     spawn_blocking(asking).await.expect("ran")
