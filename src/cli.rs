@@ -19,6 +19,22 @@ pub(crate) struct Cli {
     /// How results are printed
     #[arg(long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<Output>,
+
+    /// How logs are written to stderr; RUST_LOG takes levels, as in `info,lb=debug`
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "ONEVIP_LOG_FORMAT",
+        default_value = "text"
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

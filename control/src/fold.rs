@@ -187,6 +187,12 @@ impl Fold {
         known.map(|(id, member)| (id, member, self.standing(id, member)))
     }
 
+    /// What stands under a node's lease, if it holds one.
+    #[must_use]
+    pub fn alive(&self, id: &NodeId) -> Option<&Alive> {
+        self.alive.get(id)
+    }
+
     /// Whether there is such a node, alive or not.
     #[must_use]
     pub fn has_member(&self, id: &NodeId) -> bool {

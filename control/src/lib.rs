@@ -19,6 +19,7 @@ pub mod fold;
 pub mod follow;
 pub mod foreground;
 pub mod foreign;
+pub mod freshness;
 pub mod hex;
 pub mod http;
 pub mod join;

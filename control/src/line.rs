@@ -9,6 +9,7 @@ use crate::{
     client::{self, Client, ClientError, Refusal, View},
     fleet::NodeId,
     follow::{self, Followed, Topics},
+    freshness::Freshness,
     http::{heartbeat, lbs},
     records::{self, NodeSecrets},
     store::{Store, etcd::Etcd},
@@ -87,10 +88,15 @@ impl Line {
 
     /// Follows the fleet for ever: `newest` is the newest that was valid. Ends when nobody looks at it any
     /// more.
-    pub async fn follow(self, topics: Topics, newest: watch::Sender<Option<Arc<View>>>) {
+    pub async fn follow(
+        self,
+        topics: Topics,
+        newest: watch::Sender<Option<Arc<View>>>,
+        freshness: Freshness,
+    ) {
         match self {
-            Self::Control(client) => client::follow(client, newest).await,
-            Self::Etcd(store) => follow_store(store, topics, newest).await,
+            Self::Control(client) => client::follow(client, newest, freshness).await,
+            Self::Etcd(store) => follow_store(store, topics, newest, freshness).await,
         }
     }
 
@@ -104,13 +110,20 @@ impl Line {
 }
 
 /// Makes views of what a store says.
-async fn follow_store(store: Arc<Etcd>, topics: Topics, newest: watch::Sender<Option<Arc<View>>>) {
+async fn follow_store(
+    store: Arc<Etcd>,
+    topics: Topics,
+    newest: watch::Sender<Option<Arc<View>>>,
+    freshness: Freshness,
+) {
     let (feed, mut followed) = watch::channel(Followed::default());
     let viewing = async {
         // Each member that does not answer would be another problem.
         let mut old = false;
         while followed.changed().await.is_ok() {
             let now = followed.borrow_and_update().clone();
+            freshness.set_cut_off(now.problem.is_some());
+            freshness.set_unreadable(now.left_out.len());
             if now.problem.is_some() != old {
                 match &now.problem {
                     Some(problem) => {

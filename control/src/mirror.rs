@@ -125,7 +125,7 @@ impl Mirror {
             }
             Fact::Alive(id, alive) => {
                 let at = self.place_of(id);
-                if self.nodes[at].alive.put(entry.modified, alive) {
+                if self.nodes[at].alive.put(entry.modified, alive.map(|alive| *alive)) {
                     self.revise(at);
                 }
             }

@@ -3,6 +3,7 @@
 //! control, whichever made them.
 
 mod event;
+mod losses;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,6 +23,8 @@ use crate::{
 
 pub use event::{Event, Kind};
 use event::{of_node, of_room};
+pub use losses::Losses;
+use losses::is_missed;
 
 /// How long to wait before the store is asked again after a failure.
 const RETRY: Duration = Duration::from_millis(500);
@@ -56,6 +59,9 @@ pub struct Seen {
     vips: BTreeMap<String, Vip>,
     nodes: BTreeMap<NodeId, Kind>,
     loads: BTreeMap<String, Load>,
+    /// LBs that hold their leases, by their keys.
+    lbs: BTreeSet<String>,
+    losses: Losses,
     ready: bool,
 }
 
@@ -63,7 +69,7 @@ impl Seen {
     /// Takes everything in anew, as it is in `revision`, and says what is different from before. The
     /// first time nothing is: how it came to be is not known.
     pub fn begin(&mut self, entries: &[Entry], revision: Revision) -> Vec<Event> {
-        let mut new = Self { ready: true, ..Self::default() };
+        let mut new = Self { ready: true, losses: self.losses, ..Self::default() };
         for entry in entries {
             new.put(entry);
         }
@@ -73,6 +79,9 @@ impl Seen {
         }
         let mut events = Vec::new();
         if self.ready {
+            let has_lost = |id: &&NodeId| new.fold.alive(id).is_none() && is_missed(&self.fold, id);
+            new.losses.nodes += ids.iter().filter(has_lost).count() as u64;
+            new.losses.lbs += self.lbs.difference(&new.lbs).count() as u64;
             let everybody: BTreeSet<_> =
                 self.nodes.keys().chain(new.nodes.keys()).cloned().collect();
             for id in everybody {
@@ -93,6 +102,7 @@ impl Seen {
     pub fn apply(&mut self, changes: &Changes) -> Vec<Event> {
         let mut events = Vec::new();
         let mut nodes = BTreeSet::new();
+        self.losses.nodes += losses::of_nodes(&self.fold, changes);
         for change in &changes.changes {
             let key = match change {
                 Change::Put(entry) => &entry.key,
@@ -142,6 +152,8 @@ impl Seen {
             self.vips.insert(name.to_owned(), records::read(entry)?);
         } else if key.starts_with(records::MEMBERS) || key.starts_with(records::NODES) {
             self.fold.put(entry)?;
+        } else if key.starts_with(records::LBS) {
+            self.lbs.insert(key.clone());
         }
         Ok(())
     }
@@ -155,6 +167,8 @@ impl Seen {
             self.rooms.remove(key);
         } else if let Some(name) = key.strip_prefix(records::VIPS) {
             self.vips.remove(name);
+        } else if key.starts_with(records::LBS) {
+            self.losses.lbs += u64::from(self.lbs.remove(key));
         } else {
             let _is_another = self.fold.apply(change);
         }
@@ -188,6 +202,12 @@ impl Seen {
     #[must_use]
     pub const fn is_ready(&self) -> bool {
         self.ready
+    }
+
+    /// Leases that were lost so far.
+    #[must_use]
+    pub const fn losses(&self) -> Losses {
+        self.losses
     }
 
     /// The VIPs, by name.

@@ -152,6 +152,12 @@ impl<S: Store> Rooms<S> {
         let _reached = progress.wait_for(|progress| progress.revision >= Some(revision)).await;
     }
 
+    /// The revision up to which what placements go by has been heard; `None`: nothing is known yet.
+    #[must_use]
+    pub fn heard(&self) -> Option<Revision> {
+        self.progress.borrow().revision
+    }
+
     /// From now on rooms are placed by this policy.
     pub fn set_policy(&self, policy: Policy) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
@@ -313,7 +319,7 @@ impl<S: Store> Rooms<S> {
 
     /// Writes down what is counted, for a scrape.
     pub fn expose(&self, out: &mut Exposition) {
-        self.counts.expose(out);
+        self.counts.expose(out, self.policy().selector(DEFAULT_POOL));
         let unreadable = lock(&self.mirror).unreadable();
         let help =
             "Entries of nodes, reports and rooms that could not be read: the log names them.";

@@ -14,6 +14,7 @@ use crate::{
     fleet::{Fleet, Warning},
     fleet_file::FleetFile,
     follow::Topics,
+    freshness::Freshness,
     http::Token,
     line::Line,
     tls::Trust,
@@ -134,7 +135,7 @@ pub enum Source {
     /// A file, looked at now and then.
     File(FleetFile, Interval),
     /// A control or a store, which is followed by a task of its own.
-    Line(Line, watch::Receiver<Option<Arc<View>>>),
+    Line(Line, watch::Receiver<Option<Arc<View>>>, Freshness),
 }
 
 /// A fleet that is another than the last.
@@ -159,8 +160,18 @@ impl Source {
     #[must_use]
     pub fn line(line: Line, topics: Topics) -> Self {
         let (newest, view) = watch::channel(None);
-        tokio::spawn(line.clone().follow(topics, newest));
-        Self::Line(line, view)
+        let freshness = Freshness::default();
+        tokio::spawn(line.clone().follow(topics, newest, freshness.clone()));
+        Self::Line(line, view, freshness)
+    }
+
+    /// Whether what it says is the newest. For whoever applies it to say if it cannot be used.
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        match self {
+            Self::File(..) => Freshness::default(),
+            Self::Line(_, _, freshness) => freshness.clone(),
+        }
     }
 
     /// What to call it in messages.
@@ -168,7 +179,7 @@ impl Source {
     pub fn name(&self) -> String {
         match self {
             Self::File(file, _) => file.path().display().to_string(),
-            Self::Line(line, _) => line.name(),
+            Self::Line(line, ..) => line.name(),
         }
     }
 
@@ -184,7 +195,7 @@ impl Source {
                     return changed.map(News::of_file);
                 }
             },
-            Self::Line(_, view) => loop {
+            Self::Line(_, view, _) => loop {
                 // The task that feeds it ends only when nobody looks.
                 if view.changed().await.is_err() {
                     std::future::pending::<()>().await;

@@ -16,13 +16,23 @@ pub mod embedded;
 pub mod etcd;
 
 mod any;
+mod meter;
 mod rules;
 
-use std::{fmt, future::Future, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::mpsc;
 
 pub use any::AnyStore;
+pub use meter::Meter;
 
 /// Longest key, in bytes.
 pub const KEY_MAX: usize = 1024;
@@ -209,6 +219,8 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct Watch {
     changes: mpsc::Receiver<Result<Changes, StoreError>>,
+    /// Counts its end, unless that is the watcher's doing.
+    interruptions: Option<Arc<AtomicU64>>,
 }
 
 impl Watch {
@@ -220,13 +232,24 @@ impl Watch {
     #[must_use]
     pub fn channel() -> (mpsc::Sender<Result<Changes, StoreError>>, Self) {
         let (sender, changes) = mpsc::channel(Self::WAITING_MAX);
-        (sender, Self { changes })
+        (sender, Self { changes, interruptions: None })
     }
 
     /// The next changes. `None`, or an error, and there are no more: list again, and watch from that
     /// revision.
     pub async fn next(&mut self) -> Option<Result<Changes, StoreError>> {
-        self.changes.recv().await
+        let next = self.changes.recv().await;
+        if !matches!(next, Some(Ok(_)))
+            && let Some(interruptions) = self.interruptions.take()
+        {
+            interruptions.fetch_add(1, Ordering::Relaxed);
+        }
+        next
+    }
+
+    /// The same watch, whose end is counted unless the watcher drops it.
+    fn counted_by(self, interruptions: Arc<AtomicU64>) -> Self {
+        Self { interruptions: Some(interruptions), ..self }
     }
 }
 

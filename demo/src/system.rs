@@ -143,6 +143,11 @@ impl System {
         self.control.address()
     }
 
+    /// Ends control for good, as a crash would; everybody else goes on.
+    pub async fn stop_control(&mut self) {
+        self.control.stop().await;
+    }
+
     /// What control's operator says to it.
     #[must_use]
     pub fn operator_token(&self) -> &str {

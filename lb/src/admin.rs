@@ -1,10 +1,12 @@
 //! The admin endpoint: health, metrics, the fleet in use, a sample of the flows.
 
+mod metrics;
+
 use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -12,24 +14,16 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Query, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::StatusCode,
     response::IntoResponse,
     routing::get,
 };
-use control::{
-    exposition::{self, Exposition},
-    fleet,
-};
+use control::{fleet, freshness::Freshness};
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, task};
 
-use crate::{
-    LoadBalancer,
-    counters::{ClassLabel, Counter, Counters, Direction, TableLabel, VerdictLabel},
-    load_balancer::Census,
-    table::Table,
-    verdict::{DropReason, Route},
-};
+use crate::{LoadBalancer, table::Table};
+use metrics::metrics;
 
 /// What the endpoint serves.
 #[derive(Clone)]
@@ -37,13 +31,36 @@ pub struct Admin {
     lb: Arc<LoadBalancer>,
     leaving: Arc<AtomicBool>,
     waiting: Arc<AtomicBool>,
+    freshness: Arc<OnceLock<Freshness>>,
 }
 
 impl Admin {
     /// An endpoint for a running LB.
     #[must_use]
     pub fn new(lb: Arc<LoadBalancer>) -> Self {
-        Self { lb, leaving: Arc::default(), waiting: Arc::default() }
+        Self { lb, leaving: Arc::default(), waiting: Arc::default(), freshness: Arc::default() }
+    }
+
+    /// What is known of the fleet in use; only the first time counts.
+    pub(crate) fn set_freshness(&self, freshness: Freshness) {
+        let _set_before = self.freshness.set(freshness);
+    }
+
+    /// Why clients should not be sent here, if they should not.
+    fn why_not_ready(&self) -> Option<&'static str> {
+        if self.leaving.load(Ordering::Relaxed) {
+            Some("leaving\n")
+        } else if !self.lb.is_running() {
+            Some("a worker has ended\n")
+        } else if self.lb.revision() == 0 || self.waiting.load(Ordering::Relaxed) {
+            Some("no fleet is applied yet\n")
+        } else {
+            None
+        }
+    }
+
+    fn is_old(&self) -> bool {
+        self.freshness.get().is_some_and(Freshness::is_old)
     }
 
     /// `/readyz` says no until there is a fleet: the LB was started without one.
@@ -82,101 +99,12 @@ async fn healthz() -> &'static str {
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    let no = |why| (StatusCode::SERVICE_UNAVAILABLE, why);
-    if admin.leaving.load(Ordering::Relaxed) {
-        no("leaving\n")
-    } else if !admin.lb.is_running() {
-        no("a worker has ended\n")
-    } else if admin.lb.revision() == 0 || admin.waiting.load(Ordering::Relaxed) {
-        no("no fleet is applied yet\n")
-    } else {
-        (StatusCode::OK, "ready\n")
+    match admin.why_not_ready() {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+        // It forwards by what it knows, as well as anybody could.
+        None if admin.is_old() => (StatusCode::OK, "ready, by a fleet that may be old\n"),
+        None => (StatusCode::OK, "ready\n"),
     }
-}
-
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let lb = admin.lb.clone();
-    // Workers answer between two batches, so this may wait.
-    let counted = task::spawn_blocking(move || {
-        let mut census = lb.ask_traffic();
-        census.wait();
-        census
-    });
-    let text = match counted.await {
-        Ok(census) => render(&admin.lb, &census),
-        Err(_) => String::new(),
-    };
-    ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text)
-}
-
-fn render(lb: &LoadBalancer, census: &Census) -> String {
-    let sum = |pick: &dyn Fn(&Counters) -> &Counter| -> u64 {
-        lb.counters().map(|counters| pick(counters).value()).sum()
-    };
-    let mut out = Exposition::new();
-    let mut family = out.counter("onevip_lb_datagrams_total", "Datagrams received.");
-    for &direction in Direction::ALL {
-        for &class in ClassLabel::ALL {
-            let labels = [("direction", direction.label()), ("class", class.label())];
-            family = family.sample(&labels, sum(&|counters| counters.datagrams(direction, class)));
-        }
-    }
-    out.counter("onevip_lb_bytes_total", "Bytes of those datagrams, without tunnel headers.")
-        .samples("direction", Direction::ALL, |&&direction| {
-            (direction.label(), sum(&|counters| counters.bytes(direction)))
-        });
-    out.counter("onevip_lb_verdicts_total", "What became of each datagram received.").samples(
-        "verdict",
-        VerdictLabel::ALL,
-        |&&verdict| (verdict.label(), sum(&|counters| counters.verdicts(verdict))),
-    );
-    out.counter("onevip_lb_routes_total", "What decided where a client's datagram went.").samples(
-        "by",
-        Route::ALL,
-        |&&by| (by.label(), sum(&|counters| counters.routes(by))),
-    );
-    out.counter("onevip_lb_drops_total", "Why datagrams were dropped, or a flow was refused.")
-        .samples("reason", DropReason::ALL, |&&reason| {
-            (reason.label(), sum(&|counters| counters.drops(reason)))
-        });
-    out.counter("onevip_lb_flow_moves_total", "Flows bound to another backend than before.")
-        .sample(&[], sum(&|counters| counters.flow_moves()));
-    out.counter("onevip_lb_evictions_total", "Entries that made room in a full table.").samples(
-        "table",
-        TableLabel::ALL,
-        |&&table| (table.label(), sum(&|counters| counters.evictions(table))),
-    );
-    let entries = |table| sum(&|counters: &Counters| counters.entries(table));
-    out.gauge("onevip_lb_flows", "Flows now.").sample(&[], entries(TableLabel::Flows));
-    out.gauge("onevip_lb_entries", "Entries of each bounded table now.").samples(
-        "table",
-        TableLabel::ALL,
-        |&&table| (table.label(), entries(table)),
-    );
-    out.gauge("onevip_lb_nat_ports", "Sockets that datagrams for nat nodes leave from.")
-        .sample(&[], sum(&|counters| counters.nat_ports()));
-    out.gauge("onevip_lb_fleet_revision", "The fleet's revision that all workers decide by.")
-        .sample(&[], lb.revision());
-    let table = lb.table();
-    out.gauge("onevip_lb_node_up", "Whether the node is up: by the fleet, and by its answers.")
-        .samples("node", &table.fleet().nodes, |node| {
-            let up = node.state != fleet::State::Down && table.answers(&node.id);
-            (node.id.as_str(), up.into())
-        });
-    let by_node = census.by_node(&table);
-    out.gauge("onevip_lb_node_flows", "Flows bound to the node now.").samples(
-        "node",
-        &by_node,
-        |(node, (flows, _))| (node.as_str(), *flows),
-    );
-    let numbers: Vec<_> = (table.fleet().routing.iter())
-        .map(|routing| (routing.config.id(), routing.config.id().to_string()))
-        .collect();
-    out.counter("onevip_lb_config_uses_total", "IDs of a routing configuration that named a node.")
-        .samples("config", &numbers, |(config, number)| {
-            (number.as_str(), sum(&|counters| counters.config_uses(*config)))
-        });
-    out.render()
 }
 
 async fn applied_fleet(State(admin): State<Admin>) -> Json<FleetView> {
@@ -299,4 +227,61 @@ async fn flows(State(admin): State<Admin>, Query(query): Query<FlowsQuery>) -> i
         proved_ms: flow.proved.as_millis(),
     });
     Json(flows.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body;
+    use control::fleet::Fleet;
+
+    use super::*;
+    use crate::Config;
+
+    fn admin() -> Admin {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut config = Config { name: "lb".to_owned(), ..Config::listening_on(any) };
+        config.io.tunnel = any;
+        config.io.workers = 1;
+        config.limits.flows = 4_096;
+        let lb = LoadBalancer::start(&config, Fleet::empty()).expect("ports are free");
+        Admin::new(Arc::new(lb))
+    }
+
+    async fn is_ready(admin: &Admin) -> (StatusCode, String) {
+        let answer = readyz(State(admin.clone())).await.into_response();
+        let status = answer.status();
+        let body = body::to_bytes(answer.into_body(), 1_000).await.expect("short");
+        (status, String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    #[tokio::test]
+    async fn an_lb_is_ready_once_it_has_a_fleet_and_stays_so_when_that_gets_old_and_says_so() {
+        let admin = admin();
+        let freshness = Freshness::default();
+        admin.set_freshness(freshness.clone());
+        let gauges = || {
+            let text = metrics::render(&admin, &admin.lb.ask_traffic());
+            ["ready", "fleet_old", "flows_max"].map(|name| {
+                let line = format!("\nonevip_lb_{name} ");
+                let at = text.find(&line).expect("it is there") + line.len();
+                text[at..].lines().next().expect("a value").to_owned()
+            })
+        };
+        admin.wait_for_fleet();
+        let waiting = is_ready(&admin).await;
+        assert_eq!(
+            waiting,
+            (StatusCode::SERVICE_UNAVAILABLE, "no fleet is applied yet\n".to_owned())
+        );
+        assert_eq!(gauges(), ["0", "0", "4096"]);
+        admin.has_fleet();
+        assert_eq!(is_ready(&admin).await, (StatusCode::OK, "ready\n".to_owned()));
+        freshness.set_cut_off(true);
+        let old = is_ready(&admin).await;
+        assert_eq!(old, (StatusCode::OK, "ready, by a fleet that may be old\n".to_owned()));
+        assert_eq!(gauges(), ["1", "1", "4096"]);
+        admin.leave();
+        let leaving = is_ready(&admin).await;
+        assert_eq!(leaving, (StatusCode::SERVICE_UNAVAILABLE, "leaving\n".to_owned()));
+    }
 }

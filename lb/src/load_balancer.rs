@@ -26,6 +26,7 @@ const FILES_OF_PROCESS: usize = 64;
 pub struct LoadBalancer {
     workers: Vec<Handle>,
     listeners: Vec<SocketAddr>,
+    flows_max: usize,
     /// Locked when a fleet changes, never per datagram.
     tables: Mutex<Tables>,
 }
@@ -203,7 +204,13 @@ impl LoadBalancer {
             })
             .collect::<Result<Vec<_>, StartError>>()?;
         let tables = Tables { current: table, retired: Vec::new() };
-        Ok(Self { workers, listeners, tables: Mutex::new(tables) })
+        let flows_max = (config.limits.flows / count).max(1) * count;
+        Ok(Self { workers, listeners, flows_max, tables: Mutex::new(tables) })
+    }
+
+    /// Flows that there may be at most, of all workers.
+    pub(crate) const fn flows_max(&self) -> usize {
+        self.flows_max
     }
 
     /// The addresses clients send to, with ports that the system chose filled in.

@@ -93,6 +93,10 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
         (StatusCode::SERVICE_UNAVAILABLE, "leaving\n")
     } else if !shared.webrtc.is_running() {
         (StatusCode::SERVICE_UNAVAILABLE, "a part of the node has ended\n")
+    } else if !shared.is_leased() {
+        (StatusCode::SERVICE_UNAVAILABLE, "its lease has ended: it takes no new sessions\n")
+    } else if !shared.takes_sessions() {
+        (StatusCode::SERVICE_UNAVAILABLE, "the fleet has it drain: it takes no new sessions\n")
     } else {
         (StatusCode::OK, "ready\n")
     }

@@ -6,14 +6,14 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use control::exposition::Exposition;
+use control::{exposition::Exposition, freshness::Freshness};
 use quinn::Endpoint;
 use tokio::{
     net::TcpListener,
@@ -99,6 +99,10 @@ pub(crate) struct Shared {
     pub(crate) leaving: AtomicBool,
     /// Until when it may take new sessions, where a control says so.
     lease: ArcSwapOption<Instant>,
+    /// Leases that have ended before they were renewed.
+    lease_losses: AtomicU64,
+    /// What is known of the fleet in use, where it is followed.
+    freshness: OnceLock<Freshness>,
 }
 
 impl Node {
@@ -142,6 +146,8 @@ impl Node {
             certificate_sha256: ArcSwap::from_pointee(certificate.sha256()),
             leaving: AtomicBool::new(false),
             lease: ArcSwapOption::empty(),
+            lease_losses: AtomicU64::new(0),
+            freshness: OnceLock::new(),
         });
 
         let mut tasks = JoinSet::new();
@@ -304,7 +310,7 @@ impl Shared {
     }
 
     /// Whether no control is asked, or it has answered lately.
-    fn is_leased(&self) -> bool {
+    pub(crate) fn is_leased(&self) -> bool {
         self.lease.load().as_ref().is_none_or(|until| Instant::now() < **until)
     }
 
@@ -312,6 +318,7 @@ impl Shared {
     pub(crate) fn expose(&self) -> String {
         let mut out = Exposition::new();
         self.metrics.expose(&mut out);
+        self.expose_membership(&mut out);
         let mut family =
             out.counter("onevip_sfu_datagrams_total", "Datagrams by the node's sockets.");
         for (index, socket) in self.sockets.iter().enumerate() {
@@ -331,5 +338,23 @@ impl Shared {
         out.counter("onevip_sfu_quic_dropped_total", "QUIC datagrams that quinn was too slow for.")
             .sample(&[], self.quic_sockets.iter().map(|socket| socket.dropped()).sum());
         out.render()
+    }
+
+    /// What the node is to its fleet.
+    fn expose_membership(&self, out: &mut Exposition) {
+        let help = "1 while no control is asked, or it has answered lately.";
+        out.gauge("onevip_sfu_leased", help).sample(&[], self.is_leased().into());
+        let help =
+            "1 while new sessions are taken: the node is leased, serving, and does not leave.";
+        out.gauge("onevip_sfu_takes_sessions", help).sample(&[], self.takes_sessions().into());
+        let help = "Leases that ended before they were renewed.";
+        let losses = self.lease_losses.load(Ordering::Relaxed);
+        out.counter("onevip_sfu_lease_losses_total", help).sample(&[], losses);
+        let help = "1 while the fleet in use may not be the newest: the log says why.";
+        let is_old = self.freshness.get().is_some_and(Freshness::is_old);
+        out.gauge("onevip_sfu_fleet_old", help).sample(&[], is_old.into());
+        let help = "Records of the store that are left out of the fleet: the log names them.";
+        let unreadable = self.freshness.get().map_or(0, Freshness::unreadable);
+        out.gauge("onevip_sfu_fleet_unreadable_records", help).sample(&[], unreadable);
     }
 }

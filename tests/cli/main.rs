@@ -6,6 +6,7 @@ mod demo;
 mod examples;
 mod id;
 mod lb;
+mod logs;
 mod operate;
 mod process;
 mod sfu;

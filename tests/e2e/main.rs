@@ -5,6 +5,7 @@ mod etcd;
 mod foreign;
 mod hello;
 mod lbs;
+mod monitoring;
 mod moves;
 mod mtu;
 mod nodes;

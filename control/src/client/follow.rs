@@ -9,6 +9,7 @@ use crate::{
     api::FleetView,
     fleet::{Fleet, Warning},
     fold,
+    freshness::Freshness,
     records::NodeSecrets,
 };
 
@@ -47,11 +48,16 @@ impl TryFrom<FleetView> for View {
 ///
 /// After a failure the whole fleet is asked for again: a control that has lost its store begins anew,
 /// and may by chance be where the one before was.
-pub async fn follow(client: Client, newest: watch::Sender<Option<Arc<View>>>) {
+pub async fn follow(
+    client: Client,
+    newest: watch::Sender<Option<Arc<View>>>,
+    freshness: Freshness,
+) {
     let mut last: Option<FleetView> = None;
     let mut known = None;
     let mut retry = RETRY.0;
     let mut failing = false;
+    let mut invalid = false;
     loop {
         let asked = tokio::select! {
             asked = client.fleet(known) => asked,
@@ -63,13 +69,21 @@ pub async fn follow(client: Client, newest: watch::Sender<Option<Arc<View>>>) {
                     info!("control at {} answers again", client.base());
                 }
                 (failing, retry) = (false, RETRY.0);
-                let Some(said) = said else { continue };
+                // What was not valid stays so until it says something else.
+                let Some(said) = said else {
+                    freshness.set_cut_off(invalid);
+                    continue;
+                };
                 known = Some(said.revision);
                 if last.as_ref() == Some(&said) {
+                    freshness.set_cut_off(invalid);
                     continue;
                 }
                 last = Some(said.clone());
-                match View::try_from(said) {
+                let view = View::try_from(said);
+                invalid = view.is_err();
+                freshness.set_cut_off(invalid);
+                match view {
                     Ok(view) => drop(newest.send_replace(Some(Arc::new(view)))),
                     Err(problem) => {
                         warn!("control at {}: {problem}; the fleet in use is kept", client.base());
@@ -81,6 +95,7 @@ pub async fn follow(client: Client, newest: watch::Sender<Option<Arc<View>>>) {
                     warn!("{problem}; the last fleet known stays in use");
                 }
                 failing = true;
+                freshness.set_cut_off(true);
                 known = None;
                 tokio::select! {
                     () = time::sleep(retry) => {}

@@ -23,8 +23,10 @@ use super::{
 };
 use crate::{
     exposition::{self, Exposition},
-    fleet, records,
-    store::{List, PAGE_MAX, Store},
+    fleet::{self, Phase},
+    observe::Seen,
+    records,
+    store::{List, PAGE_MAX, Revision, Store},
 };
 
 /// How long the store may take to answer before it counts as one that does not.
@@ -82,7 +84,7 @@ pub(super) async fn healthz() -> &'static str {
     responses(
         (status = OK, body = String, description = "They should.", content_type = "text/plain"),
         (status = SERVICE_UNAVAILABLE, body = Problem, content_type = "application/problem+json",
-            description = "It is leaving, or its store does not answer."),
+            description = "It is leaving, its store does not answer, or nothing is known of the fleet yet."),
     ),
 )]
 pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Problem> {
@@ -95,6 +97,10 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Probl
             return Err(Problem::unavailable("store_slow", "the store does not answer in time"));
         }
     };
+    // The store answers, and what placements go by has not been read yet.
+    if time::timeout(PATIENCE, api.rooms.reached(Revision::default())).await.is_err() {
+        return Err(Problem::unavailable("not_followed", "the store is not followed yet"));
+    }
     Ok("ready\n")
 }
 
@@ -106,6 +112,8 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Probl
 )]
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     let mut out = Exposition::new();
+    // What is read now is news: there is no lag in not having been told of it yet.
+    let changed = api.store.meter().changed();
     let nodes = count_nodes(&api).await;
     let rooms = count(&api, records::ROOMS).await;
     let sessions = count(&api, records::SESSIONS).await;
@@ -130,9 +138,8 @@ pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
         }
     }
     api.rooms.expose(&mut out);
-    let is_old = api.followed.borrow().problem.is_some();
-    let help = "1 while the fleet that is handed out is not the newest: the log says why.";
-    out.gauge("onevip_control_fleet_old", help).sample(&[], u64::from(is_old));
+    expose_following(&api, changed, &mut out);
+    api.store.meter().expose(&mut out);
     {
         let counts = api.requests.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut family = out.counter("onevip_control_requests_total", "Requests answered.");
@@ -141,13 +148,13 @@ pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
             family = family.sample(&labels, *count);
         }
     }
-    if let Some(hooks) = api.hooks.get() {
-        let help = "Events by what became of them at the webhooks that this control tells.";
-        let mut family = out.counter("onevip_control_webhook_events_total", help);
-        for (outcome, count) in hooks.counts() {
-            family = family.sample(&[("outcome", outcome)], count);
-        }
-    }
+    let help = "Events by what became of them at the webhooks that this control tells.";
+    let events = api.hooks.get().map(|hooks| hooks.counts());
+    out.counter("onevip_control_webhook_events_total", help).samples(
+        "outcome",
+        events.into_iter().flatten(),
+        |&event| event,
+    );
     let counts = &api.connections;
     let now = counts.open.load(Ordering::Relaxed);
     out.gauge("onevip_control_connections", "Connections open.").sample(&[], now);
@@ -158,6 +165,34 @@ pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     out.counter("onevip_control_store_failures_total", "Requests refused because of the store.")
         .sample(&[], api.requests.store_failures.load(Ordering::Relaxed));
     (StatusCode::OK, [(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], out.render())
+}
+
+/// What is known of the store without asking it, and how old that is.
+fn expose_following(api: &Api, changed: Revision, out: &mut Exposition) {
+    let followed = api.followed.borrow().clone();
+    let help = "1 while the fleet that is handed out is not the newest: the log says why.";
+    let is_old = followed.problem.is_some();
+    out.gauge("onevip_control_fleet_old", help).sample(&[], u64::from(is_old));
+    let help =
+        "Records of the fleet that are left out, since they cannot be used: the log names them.";
+    let left_out = followed.left_out.len() as u64;
+    out.gauge("onevip_control_unreadable_records", help).sample(&[], left_out);
+    let routing = followed.snapshot.iter().flat_map(|snapshot| &snapshot.fleet.routing);
+    let phases: Vec<_> = routing.map(|routing| routing.phase).collect();
+    let named = [
+        ("published", Phase::Published),
+        ("issuing", Phase::Issuing),
+        ("retiring", Phase::Retiring),
+    ];
+    out.gauge("onevip_control_routing_configurations", "How IDs are written, by phase.").samples(
+        "phase",
+        named,
+        |(name, phase)| (name, phases.iter().filter(|of| *of == phase).count() as u64),
+    );
+    let lag = changed.0.saturating_sub(api.rooms.heard().unwrap_or_default().0);
+    let help = "Revisions between the newest known change of the fleet and the newest heard.";
+    out.gauge("onevip_control_watch_lag_revisions", help).sample(&[], lag);
+    api.sight.look(Seen::losses).expose(out);
 }
 
 /// Nodes by state and by whether they live.
@@ -199,5 +234,82 @@ async fn count(api: &Api, prefix: &str) -> Result<u64, Problem> {
         }
         after = page.entries.into_iter().next_back().map(|entry| entry.key);
         task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::body;
+
+    use super::*;
+    use crate::{
+        http::Tokens,
+        store::{AnyStore, Txn},
+    };
+
+    fn api() -> Api {
+        let tokens = Tokens::default();
+        Api::new(Arc::new(AnyStore::in_memory()), Duration::from_secs(10), tokens)
+    }
+
+    async fn scraped(api: &Api) -> String {
+        let answer = metrics(State(api.clone())).await.into_response();
+        let body = body::to_bytes(answer.into_body(), usize::MAX).await.expect("whole");
+        String::from_utf8(body.to_vec()).expect("text")
+    }
+
+    fn follow(api: &Api) {
+        let rooms = api.rooms.clone();
+        tokio::spawn(async move { rooms.follow().await });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_control_that_has_heard_nothing_of_its_store_yet_is_not_ready() {
+        let api = api();
+        assert!(
+            readyz(State(api.clone())).await.is_err(),
+            "its store answers, but is not followed"
+        );
+        follow(&api);
+        assert_eq!(readyz(State(api)).await.ok(), Some("ready\n"));
+    }
+
+    #[tokio::test]
+    async fn the_lag_is_of_changes_that_are_known_and_were_not_heard_and_0_when_all_were() {
+        let api = api();
+        let put = |key: &str| Txn {
+            when: Vec::new(),
+            then: vec![records::put(key.to_owned(), &(), None)],
+        };
+        for _ in 0..3 {
+            api.store.commit(put("somebody/elses")).await.expect("done");
+        }
+        let lag = |revisions| format!("\nonevip_control_watch_lag_revisions {revisions}\n");
+        let metrics = scraped(&api).await;
+        assert!(metrics.contains(&lag(3)), "{metrics}");
+        follow(&api);
+        api.rooms.reached(Revision(3)).await;
+        let metrics = scraped(&api).await;
+        assert!(metrics.contains(&lag(0)), "{metrics}");
+    }
+
+    #[tokio::test]
+    async fn everything_that_only_happens_now_and_then_is_0_before_it_does() {
+        let metrics = scraped(&api()).await;
+        for line in [
+            "onevip_control_placements_total{selector=\"two-choices\",outcome=\"no_node\"} 0",
+            "onevip_control_placement_conflicts_total 0",
+            "onevip_control_lease_losses_total{of=\"node\"} 0",
+            "onevip_control_lease_losses_total{of=\"lb\"} 0",
+            "onevip_control_unreadable_records 0",
+            "onevip_control_watch_interrupted_total 0",
+            "onevip_control_routing_configurations{phase=\"published\"} 0",
+            "onevip_control_store_seconds_count{operation=\"commit\",outcome=\"error\"} 0",
+            "# TYPE onevip_control_webhook_events_total counter",
+        ] {
+            assert!(metrics.lines().any(|have| have == line), "no {line} in {metrics}");
+        }
     }
 }

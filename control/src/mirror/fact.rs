@@ -13,7 +13,7 @@ pub(super) const PREFIXES: [&str; 4] =
 /// One thing that is known. `Err`: it is there and cannot be read.
 pub(super) enum Fact {
     Member(NodeId, Result<Box<Member>, ()>),
-    Alive(NodeId, Result<Alive, ()>),
+    Alive(NodeId, Result<Box<Alive>, ()>),
     Stats(NodeId, Result<Box<Stats>, ()>),
     Room(String, Result<Room, ()>),
 }
@@ -46,7 +46,7 @@ impl Fact {
         let mut problem = None;
         let fact = match about(&entry.key)? {
             About::Member(id) => Self::Member(id, value(entry, &mut problem).map(Box::new)),
-            About::Alive(id) => Self::Alive(id, value(entry, &mut problem)),
+            About::Alive(id) => Self::Alive(id, value(entry, &mut problem).map(Box::new)),
             About::Stats(id) => Self::Stats(id, value(entry, &mut problem).map(Box::new)),
             About::Room => Self::Room(entry.key.clone(), value(entry, &mut problem)),
         };

@@ -57,14 +57,14 @@ impl Counts {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Writes all of it down for a scrape. Selectors that nobody uses have no lines.
-    pub(super) fn expose(&self, out: &mut Exposition) {
+    /// Writes all of it down for a scrape. Selectors that nobody uses have no lines, but `usual`.
+    pub(super) fn expose(&self, out: &mut Exposition, usual: Selector) {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let help = "Rooms that were asked to be placed, by what became of it.";
         let mut family = out.counter("onevip_control_placements_total", help);
         for selector in Selector::ALL {
             let fates = &self.placements[selector as usize];
-            if fates.iter().all(|count| value(count) == 0) {
+            if selector != usual && fates.iter().all(|count| value(count) == 0) {
                 continue;
             }
             for (fate, outcome) in Fate::ALL {

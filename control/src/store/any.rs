@@ -1,15 +1,24 @@
 //! A store of either kind, where which one is told by a configuration.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    Entry, LeaseId, List, Outcome, Page, Revision, Span, Store, StoreError, Txn, Watch,
-    embedded::Embedded, etcd::Etcd,
+    Entry, LeaseId, List, Outcome, Page, Revision, Span, Store, StoreError, Txn, Watch, Write,
+    embedded::Embedded,
+    etcd::Etcd,
+    meter::{Fate, Meter, Operation},
 };
 
-/// A store of either kind. Clones are the same.
+/// A store of either kind, whose answers are timed. Clones are the same.
 #[derive(Clone, Debug)]
-pub enum AnyStore {
+pub struct AnyStore {
+    pub(super) kind: Kind,
+    meter: Arc<Meter>,
+}
+
+/// Which one it is.
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
     /// This machine's.
     Embedded(Embedded),
     /// A cluster's.
@@ -23,67 +32,108 @@ impl AnyStore {
     /// Outside a Tokio runtime.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self::Embedded(Embedded::in_memory())
+        Embedded::in_memory().into()
+    }
+
+    /// The cluster's, if it is one.
+    #[must_use]
+    pub const fn etcd(&self) -> Option<&Etcd> {
+        match &self.kind {
+            Kind::Embedded(_) => None,
+            Kind::Etcd(store) => Some(store),
+        }
+    }
+
+    /// What was measured of it.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// Lets go of what is this process's.
     pub async fn close(&self) {
-        match self {
-            Self::Embedded(store) => store.close().await,
+        match &self.kind {
+            Kind::Embedded(store) => store.close().await,
             // What it keeps is not ours to end.
-            Self::Etcd(_) => {}
+            Kind::Etcd(_) => {}
         }
     }
 }
 
 impl From<Embedded> for AnyStore {
     fn from(store: Embedded) -> Self {
-        Self::Embedded(store)
+        Kind::Embedded(store).into()
     }
 }
 
 impl From<Etcd> for AnyStore {
     fn from(store: Etcd) -> Self {
-        Self::Etcd(store)
+        Kind::Etcd(store).into()
     }
 }
 
-/// Asks the one that is there.
+impl From<Kind> for AnyStore {
+    fn from(kind: Kind) -> Self {
+        Self { kind, meter: Arc::default() }
+    }
+}
+
+/// Asks the one that is there, and takes the time.
 macro_rules! ask {
-    ($self:ident, $($call:tt)*) => {
-        match $self {
-            Self::Embedded(store) => store.$($call)*.await,
-            Self::Etcd(store) => store.$($call)*.await,
-        }
-    };
+    ($self:ident, $operation:ident, $fate:path, $($call:tt)*) => {{
+        let begun = $self.meter.begin(Operation::$operation);
+        let answer = match &$self.kind {
+            Kind::Embedded(store) => store.$($call)*.await,
+            Kind::Etcd(store) => store.$($call)*.await,
+        };
+        begun.ended($fate(&answer));
+        answer
+    }};
 }
 
 impl Store for AnyStore {
     async fn get(&self, key: &str) -> Result<(Option<Entry>, Revision), StoreError> {
-        ask!(self, get(key))
+        let answer = ask!(self, Get, Fate::of, get(key));
+        if let Ok((Some(entry), _)) = &answer {
+            self.meter.has_read([entry]);
+        }
+        answer
     }
 
     async fn list(&self, list: List<'_>) -> Result<Page, StoreError> {
-        ask!(self, list(list))
+        let answer = ask!(self, List, Fate::of, list(list));
+        if let Ok(page) = &answer {
+            self.meter.has_read(&page.entries);
+        }
+        answer
     }
 
     async fn commit(&self, txn: Txn) -> Result<Outcome, StoreError> {
-        ask!(self, commit(txn))
+        // What deletes what is not there has no revision of its own.
+        let puts = txn.then.iter().any(|write| matches!(write, Write::Put { .. }));
+        let answer = ask!(self, Commit, Fate::of_commit, commit(txn));
+        match &answer {
+            Ok(Outcome::Committed(revision)) if puts => self.meter.knows(*revision),
+            Ok(Outcome::Refused(there)) => self.meter.has_read(there.iter().flatten()),
+            _ => {}
+        }
+        answer
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        ask!(self, grant(ttl))
+        ask!(self, Grant, Fate::of, grant(ttl))
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, StoreError> {
-        ask!(self, keep_alive(lease))
+        ask!(self, KeepAlive, Fate::of, keep_alive(lease))
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        ask!(self, revoke(lease))
+        ask!(self, Revoke, Fate::of, revoke(lease))
     }
 
     async fn watch_span(&self, span: Span<'_>, after: Revision) -> Result<Watch, StoreError> {
-        ask!(self, watch_span(span, after))
+        let watch = ask!(self, Watch, Fate::of, watch_span(span, after));
+        watch.map(|watch| watch.counted_by(self.meter.interruptions()))
     }
 }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use control::{
     api::{Heartbeat, LbReport},
     client::{Client, ClientError, View, follow},
+    freshness::Freshness,
     http::{Api, Token, Tokens},
     store::AnyStore,
 };
@@ -83,9 +84,35 @@ async fn becomes(newest: &mut watch::Receiver<Option<Arc<View>>>, expected: &[&s
 }
 
 fn followed(control: &Control) -> watch::Receiver<Option<Arc<View>>> {
+    followed_by(control, Freshness::default())
+}
+
+fn followed_by(control: &Control, freshness: Freshness) -> watch::Receiver<Option<Arc<View>>> {
     let (newest, view) = watch::channel(None);
-    tokio::spawn(follow(control.client(), newest));
+    tokio::spawn(follow(control.client(), newest, freshness));
     view
+}
+
+#[tokio::test]
+async fn a_fleet_is_old_while_control_is_gone_and_new_when_it_says_that_it_is_the_same() {
+    let world = World::new().await;
+    let control = Control::new(world.store.clone()).await;
+    let freshness = Freshness::default();
+    let mut view = followed_by(&control, freshness.clone());
+    becomes(&mut view, &[]).await;
+    assert!(!freshness.is_old());
+    let is_old = async |old| {
+        let waiting = async {
+            while freshness.is_old() != old {
+                time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        time::timeout(PATIENCE, waiting).await.expect("in time");
+    };
+    let address = control.kill().await;
+    is_old(true).await;
+    let _control = again(address, world.store.clone()).await;
+    is_old(false).await;
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ pub(super) struct Control {
     registry: Registry<AnyStore>,
     address: SocketAddr,
     tokens: [String; 3],
-    _serving: JoinSet<()>,
+    serving: JoinSet<()>,
 }
 
 /// What a client needs to be in a room.
@@ -95,11 +95,15 @@ impl Control {
             }
         });
         let registry = Registry::new(store.clone());
-        Ok(Self { store, registry, address, tokens, _serving: serving })
+        Ok(Self { store, registry, address, tokens, serving })
     }
 
     pub(super) const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(super) async fn stop(&mut self) {
+        self.serving.shutdown().await;
     }
 
     pub(super) fn operator_token(&self) -> &str {
@@ -116,9 +120,9 @@ impl Control {
     }
 
     fn line(&self, token: &str) -> Result<Line, SystemError> {
-        match &*self.store {
-            AnyStore::Etcd(store) => Ok(Line::Etcd(Arc::new(store.clone()))),
-            AnyStore::Embedded(_) => self.client(token).map(Line::Control),
+        match self.store.etcd() {
+            Some(store) => Ok(Line::Etcd(Arc::new(store.clone()))),
+            None => self.client(token).map(Line::Control),
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
 use control::{
     fleet::NodeId,
     follow::Topics,
+    freshness::Freshness,
     line::Line,
     source::{News, Source},
     toml_file::FileError,
@@ -42,6 +43,8 @@ pub struct Following {
     silent: BTreeSet<NodeId>,
     /// What its workers have counted.
     usage: Usage,
+    /// What is known of the fleet in use.
+    freshness: Freshness,
 }
 
 impl Following {
@@ -64,6 +67,8 @@ impl Following {
         let mut probe = time::interval(probe::INTERVAL);
         // A round that comes late must leave the answers to it their time.
         probe.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let freshness = source.freshness();
+        admin.set_freshness(freshness.clone());
         let mut following = Self {
             config,
             source,
@@ -75,6 +80,7 @@ impl Following {
             prober: None,
             silent: BTreeSet::new(),
             usage: Usage::default(),
+            freshness,
         };
         following.set_probing();
         following
@@ -116,10 +122,15 @@ impl Following {
     pub(super) fn apply(&mut self, news: Result<News, FileError>) {
         let News { fleet, warnings, view } = match news {
             Ok(news) => news,
-            Err(problem) => return error!("{problem}; the fleet in use is kept"),
+            Err(problem) => {
+                self.freshness.set_refused(true);
+                return error!("{problem}; the fleet in use is kept");
+            }
         };
         let from = self.source.name();
-        match self.lb.apply(&self.config, fleet) {
+        let applied = self.lb.apply(&self.config, fleet);
+        self.freshness.set_refused(applied.is_err());
+        match applied {
             Ok(revision) => {
                 for warning in warnings {
                     warn!("{from}: {warning}");

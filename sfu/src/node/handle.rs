@@ -4,7 +4,7 @@ use std::{
     time::Instant,
 };
 
-use control::records::IdUses;
+use control::{freshness::Freshness, records::IdUses};
 use ipnet::IpNet;
 
 use super::{Load, SESSIONS_MAX, Shared};
@@ -20,6 +20,16 @@ impl Handle {
     /// a while and goes on takes none by mistake.
     pub fn set_lease(&self, until: Instant) {
         self.0.lease.store(Some(Arc::new(until)));
+    }
+
+    /// Notes that a lease has ended before it was renewed.
+    pub(crate) fn lease_lost(&self) {
+        self.0.lease_losses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What is known of the fleet in use; only the first time counts.
+    pub(crate) fn set_freshness(&self, freshness: Freshness) {
+        let _set_before = self.0.freshness.set(freshness);
     }
 
     /// How full the node is. A handshake that is nearly done counts as a session.

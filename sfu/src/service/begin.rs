@@ -106,9 +106,10 @@ pub async fn with_line(
     }
     let node = start(config, identity.clone(), certificate, given, open)?;
     let handle = node.handle();
-    handle.set_lease(leased.into_std());
     let config = config.clone();
-    Ok((node, Membership::new(config, source, Some(agent), identity, handle, Some(view))))
+    let mut member = Membership::new(config, source, Some(agent), identity, handle, Some(view));
+    member.leased(leased);
+    Ok((node, member))
 }
 
 pub(super) fn lbs(config: &Config, view: &View) -> Vec<IpNet> {

@@ -3,11 +3,14 @@ use std::{sync::Arc, time::Instant};
 use control::{
     api,
     client::View,
+    foreground::reached,
+    freshness::Freshness,
     records::Measures,
     source::{News, Source},
     toml_file::FileError,
 };
-use tracing::{error, info};
+use tokio::time::Instant as Until;
+use tracing::{error, info, warn};
 
 use super::{agent::Agent, begin, warn_about};
 use crate::{
@@ -29,6 +32,10 @@ pub struct Membership {
     /// What a control said last that fits this node.
     pub(super) heeded: Option<Arc<View>>,
     meter: Meter,
+    /// Until when it may take new sessions; `None`: it holds no lease.
+    lease: Option<Until>,
+    /// What is known of the fleet in use.
+    freshness: Freshness,
 }
 
 /// How busy a node is, as a control is told.
@@ -55,7 +62,7 @@ fn load(node: &Handle, meter: &mut Meter) -> api::Load {
 }
 
 impl Membership {
-    pub(super) const fn new(
+    pub(super) fn new(
         config: Config,
         source: Source,
         agent: Option<Agent>,
@@ -63,7 +70,26 @@ impl Membership {
         node: Handle,
         heeded: Option<Arc<View>>,
     ) -> Self {
-        Self { config, source, agent, identity, node, heeded, meter: Meter::new() }
+        let freshness = source.freshness();
+        node.set_freshness(freshness.clone());
+        let meter = Meter::new();
+        Self { config, source, agent, identity, node, heeded, meter, lease: None, freshness }
+    }
+
+    /// New sessions are taken until then, unless there is another lease by then.
+    pub(super) fn leased(&mut self, until: Until) {
+        // One that has ended while nobody looked.
+        if self.lease.is_some_and(|former| former <= Until::now()) {
+            self.lost();
+        }
+        self.lease = Some(until);
+        self.node.set_lease(until.into_std());
+    }
+
+    fn lost(&mut self) {
+        self.lease = None;
+        self.node.lease_lost();
+        warn!("the lease has ended: this node keeps its sessions and takes no new ones");
     }
 
     /// Keeps the node in for ever.
@@ -88,7 +114,8 @@ impl Membership {
         };
         tokio::select! {
             news = self.source.next() => self.apply(news),
-            until = leased => self.node.set_lease(until.into_std()),
+            until = leased => self.leased(until),
+            () = reached(self.lease) => self.lost(),
         }
     }
 
@@ -111,10 +138,15 @@ impl Membership {
     pub(super) fn apply(&mut self, news: Result<News, FileError>) {
         let News { fleet, warnings, view } = match news {
             Ok(news) => news,
-            Err(problem) => return error!("{problem}; the fleet in use is kept"),
+            Err(problem) => {
+                self.freshness.set_refused(true);
+                return error!("{problem}; the fleet in use is kept");
+            }
         };
         let from = self.source.name();
-        match self.identity.apply(fleet) {
+        let applied = self.identity.apply(fleet);
+        self.freshness.set_refused(applied.is_err());
+        match applied {
             Ok(()) => {
                 // With a fleet that is refused, what else it says is not for this node either: a control
                 // that has lost its store knows no LB, whose clients are here all the same.
