@@ -96,8 +96,9 @@ async fn fill(store: &AnyStore, nodes: usize, rooms: usize) {
     let lease = store.grant(Duration::from_secs(3600)).await.expect("a lease");
     let mut writes = vec![records::put(records::ROUTING.to_owned(), &routing, None)];
     for number in 0..nodes {
-        let address =
-            SocketAddr::from(([10, 0, (number / 250) as u8, (number % 250) as u8 + 1], 7000));
+        let octet = |value: usize| u8::try_from(value).unwrap_or_default();
+        let ip = [10, 0, octet(number / 250), octet(number % 250 + 1)];
+        let address = SocketAddr::from((ip, 7000));
         let node: Description =
             serde_json::from_value(serde_json::json!({ "address": address })).expect("valid");
         let server_id = Some(format!("{number:08x}"));
