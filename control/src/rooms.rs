@@ -2,7 +2,7 @@
 //!
 //! A placement is one transaction on the room's key, on the condition that all it rests on is still so:
 //! the chosen node holds the lease that it was seen with, its record is the one that was read, and the
-//! same of a home that a room leaves. Nothing is read before: what is known comes from a [`mirror`] that
+//! same of a home that a room leaves. Nothing is read before: what is known comes from a `mirror` that
 //! follows the store. Of any number who place a room at once one wins, and the others are told where it
 //! went.
 //!
