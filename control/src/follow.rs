@@ -87,6 +87,11 @@ pub async fn follow<S: Store>(store: Arc<S>, topics: Topics, followed: watch::Se
                 follower.seen = None;
                 continue;
             }
+            // A store that was restored from a copy has not come to where it was.
+            Err(problem @ StoreError::Invalid(_)) => {
+                follower.seen = None;
+                problem
+            }
             Err(problem) => problem,
         };
         let fresh = follower.followed.borrow().problem.is_none();
@@ -145,8 +150,8 @@ impl<S: Store> Follower<S> {
         self.followed.send_if_modified(|followed| {
             followed.snapshot.is_some() && followed.problem.take().is_some()
         });
-        // When what has been gathered is told, if anything has.
-        let mut due = None;
+        // When what has been gathered is told, if anything has; it may have been before an interruption.
+        let mut due = self.kept.is_pending().then(Instant::now);
         loop {
             tokio::select! {
                 told = heard.recv() => {

@@ -2,12 +2,12 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time};
 
 use crate::{
     api::{Heartbeat, LbRegistration, LbReport, Registration},
     client::{self, Client, ClientError, Refusal, View},
-    fleet::NodeId,
+    fleet::{Fleet, NodeId},
     follow::{self, Followed, Topics},
     freshness::Freshness,
     http::{heartbeat, lbs},
@@ -17,6 +17,9 @@ use crate::{
 
 /// How long a node or an LB that writes its own records lives without a word.
 const TTL: Duration = Duration::from_secs(10);
+
+/// How long to wait before a store is asked again.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// The way to a fleet. Clones are the same.
 #[derive(Clone, Debug)]
@@ -67,7 +70,12 @@ impl Line {
         match self {
             Self::Control(client) => client.report(id, report).await,
             Self::Etcd(store) => {
-                let from = store.seen_from().await.unwrap_or(Ipv4Addr::LOCALHOST.into());
+                // Asked for only where the LB does not say it.
+                let from = match report.addresses.is_empty() {
+                    true => store.seen_from().await,
+                    false => None,
+                };
+                let from = from.unwrap_or(Ipv4Addr::LOCALHOST.into());
                 let told = lbs::report_to(&**store, TTL, id, report.clone(), from).await;
                 told.map_err(|refusal| self.refused(refusal))
             }
@@ -120,6 +128,7 @@ async fn follow_store(
     let viewing = async {
         // Each member that does not answer would be another problem.
         let mut old = false;
+        let mut told: Option<Arc<Fleet>> = None;
         while followed.changed().await.is_ok() {
             let now = followed.borrow_and_update().clone();
             freshness.set_cut_off(now.problem.is_some());
@@ -134,9 +143,8 @@ async fn follow_store(
                 old = now.problem.is_some();
             }
             let Some(snapshot) = now.snapshot else { continue };
-            let is_known =
-                |view: &Arc<View>| view.revision == snapshot.revision.0 && view.secrets.is_some();
-            if newest.borrow().as_ref().is_some_and(is_known) {
+            // What changed may be that the store is away: nobody needs to apply the same again.
+            if told.as_ref().is_some_and(|told| Arc::ptr_eq(told, &snapshot.fleet)) {
                 continue;
             }
             let secrets = match topics {
@@ -152,6 +160,7 @@ async fn follow_store(
                 secrets,
             };
             newest.send_replace(Some(Arc::new(view)));
+            told = Some(snapshot.fleet);
         }
     };
     tokio::select! {
@@ -161,8 +170,17 @@ async fn follow_store(
     }
 }
 
-/// The keys that nodes share; `None`: there are none, or they cannot be read now.
+/// The keys that nodes share, as soon as they can be read; `None`: there are none. A node that began without
+/// them would have others for as long as it lives.
 async fn secrets(store: &Etcd) -> Option<NodeSecrets> {
-    let (entry, _) = store.get(records::NODE_SECRETS).await.ok()?;
-    records::read(&entry?).ok()
+    loop {
+        match store.get(records::NODE_SECRETS).await {
+            Ok((entry, _)) => {
+                let read = records::read(&entry?);
+                return read.map_err(|problem| tracing::warn!("{problem}")).ok();
+            }
+            Err(problem) => tracing::info!("{problem}; waiting for the keys that nodes share"),
+        }
+        time::sleep(RETRY).await;
+    }
 }

@@ -52,6 +52,11 @@ impl Kept {
         self.pending.len() > before
     }
 
+    /// Whether something was taken in that no fleet says yet.
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// The fleet with all that fits. `None`: it is the same as before.
     ///
     /// # Errors

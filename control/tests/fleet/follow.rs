@@ -1,9 +1,20 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
 use control::{
     fleet::State,
-    follow::Followed,
+    follow::{Followed, Topics, follow},
     placement::Wanted,
     records::{self, Stats},
-    store::{Store, Txn, Write},
+    store::{
+        AnyStore, Entry, LeaseId, List, Outcome, Page, Revision, Span, Store, StoreError, Txn,
+        Watch, Write,
+    },
 };
 use tokio::{sync::watch, time};
 
@@ -110,6 +121,11 @@ async fn a_node_that_a_hand_has_spoilt_is_what_it_was_and_all_others_go_on() {
     let key = records::member(&id("sfu-1"));
     let good = world.store.get(&key).await.expect("there").0.expect("a member");
     let good = String::from_utf8(good.value).expect("JSON");
+    let alive = world.store.get(&records::node(&id("sfu-1"))).await.expect("there").0;
+    let alive = alive.expect("it lives");
+    let odd = String::from_utf8_lossy(&alive.value).replacen('{', r#"{"colour":"red","#, 1);
+    let error = records::read::<records::Alive>(&Entry { value: odd.into_bytes(), ..alive });
+    assert!(error.expect_err("nobody knows it").to_string().contains("colour"));
     for broken in [
         // An unknown field, a wrong type, another node's server ID, and what a later version might write.
         good.replacen('{', r#"{"colour":"red","#, 1),
@@ -162,4 +178,67 @@ async fn a_node_that_was_put_there_without_a_registration_is_one_while_its_lease
     becomes(&mut fleet, &[("foreign", State::Serving)]).await;
     world.store.revoke(lease).await.expect("an end");
     becomes(&mut fleet, &[]).await;
+}
+
+/// A store whose first watch ends just behind its second change.
+struct Interrupted {
+    store: Arc<AnyStore>,
+    is_first: AtomicBool,
+}
+
+impl Store for Interrupted {
+    async fn get(&self, key: &str) -> Result<(Option<Entry>, Revision), StoreError> {
+        self.store.get(key).await
+    }
+
+    async fn list(&self, list: List<'_>) -> Result<Page, StoreError> {
+        self.store.list(list).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Outcome, StoreError> {
+        self.store.commit(txn).await
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        self.store.grant(ttl).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, StoreError> {
+        self.store.keep_alive(lease).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.store.revoke(lease).await
+    }
+
+    async fn watch_span(&self, span: Span<'_>, after: Revision) -> Result<Watch, StoreError> {
+        let mut whole = self.store.watch_span(span, after).await?;
+        if !self.is_first.swap(false, Ordering::Relaxed) {
+            return Ok(whole);
+        }
+        let (feed, watch) = Watch::channel();
+        tokio::spawn(async move {
+            for _ in 0..2 {
+                let Some(changes) = whole.next().await else { return };
+                let _heard = feed.send(changes).await;
+            }
+            let _heard = feed.send(Err(StoreError::Unavailable("cut".to_owned()))).await;
+        });
+        Ok(watch)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_heard_just_before_a_watch_ended_is_in_the_fleet_without_a_further_change() {
+    let world = World::new().await;
+    let node = world.node(1).await;
+    let store = Interrupted { store: world.store.clone(), is_first: AtomicBool::new(true) };
+    let (sender, mut fleet) = watch::channel(Followed::default());
+    tokio::spawn(follow(Arc::new(store), Topics::All, sender));
+    becomes(&mut fleet, &[("sfu-1", State::Serving)]).await;
+    world.says("sfu-1", &node, State::Draining).await;
+    becomes(&mut fleet, &[("sfu-1", State::Draining)]).await;
+    // Gathered behind the one before, and the watch ends before it is told.
+    world.says("sfu-1", &node, State::Serving).await;
+    becomes(&mut fleet, &[("sfu-1", State::Serving)]).await;
 }
