@@ -228,6 +228,12 @@ pub(crate) struct AddSession {
     /// The session's own address, inside the node's prefix
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) address: Option<SocketAddr>,
+    /// The room that it is of, for whoever looks
+    #[arg(long, value_name = "ROOM")]
+    pub(crate) room: Option<String>,
+    /// Who it is there, for whoever looks
+    #[arg(long, value_name = "NAME")]
+    pub(crate) participant: Option<String>,
     /// How long it is known, in seconds [default: a day]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) ttl: Option<u64>,

@@ -113,21 +113,24 @@ pub(crate) async fn session(
     output: Option<Output>,
 ) -> Result<(), Error> {
     let client = client(at)?;
-    let columns: [Column<'_>; 4] = [
+    let columns: [Column<'_>; 6] = [
         ("UFRAG", &|session| text(&session["ufrag"])),
         ("NODE", &|session| text(&session["node"])),
         ("CLIENT UFRAG", &|session| text(&session["client_ufrag"])),
         ("ADDRESS", &|session| text(&session["address"])),
+        ("ROOM", &|session| text(&session["room"])),
+        ("PARTICIPANT", &|session| text(&session["participant"])),
     ];
     match command {
         SessionCommand::List => {
             table(&all(&client, "/v1/sessions", "sessions").await?, &columns, output);
         }
         SessionCommand::Add(new) => {
-            let AddSession { node, sdp, ufrag, client_ufrag, address, ttl } = new;
+            let AddSession { node, sdp, ufrag, client_ufrag, address, room, participant, ttl } =
+                new;
             let body = json!({
                 "node": node, "ufrag": ufrag, "client_ufrag": client_ufrag, "address": address,
-                "ttl_s": ttl, "sdp": sdp.as_deref().map(read).transpose()?,
+                "room": room, "participant": participant, "ttl_s": ttl, "sdp": sdp.as_deref().map(read).transpose()?,
             });
             let known: Value = client.ask(Method::POST, "/v1/sessions", Some(&body)).await?;
             match (known["sdp"].as_str(), output) {

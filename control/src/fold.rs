@@ -238,7 +238,7 @@ impl Fold {
         let first = others.sessions.len();
         let mut spec = others.spec();
         if let Some(sessions) = spec["session"].as_array_mut() {
-            sessions.extend(new.iter().map(|session| json!(session)));
+            sessions.extend(new.iter().map(Session::spec));
         }
         let (_, _, misfits) = parse(spec)?.validate_without_misfits().map_err(|e| e.to_string())?;
         let refused = misfits.iter().find(|(index, _)| *index >= first);
@@ -301,8 +301,8 @@ impl Fold {
                 spec
             })
             .collect();
-        let sessions: Vec<_> =
-            (self.sessions.values()).filter(|session| self.has_member(&session.node)).collect();
+        let known = self.sessions.values().filter(|session| self.has_member(&session.node));
+        let sessions: Vec<_> = known.map(Session::spec).collect();
         let mut whole = json!({
             "routing": self.routing.routing, "node": nodes, "session": sessions,
         });

@@ -107,9 +107,13 @@ fn routing_is_shown_without_its_keys() {
 fn a_session_is_known_by_ufrags_of_any_characters_that_they_may_have() {
     let world = World::new();
     world.register(1, None);
-    let known = ["UFRAG NODE CLIENT UFRAG ADDRESS", "a+/b sfu-1 /c+d 10.0.0.1:20002"];
+    let known = [
+        "UFRAG NODE CLIENT UFRAG ADDRESS ROOM PARTICIPANT",
+        "a+/b sfu-1 /c+d 10.0.0.1:20002 lobby alice",
+    ];
     let add = ["session", "add", "--node", "sfu-1", "--ufrag", "a+/b", "--client-ufrag", "/c+d"];
-    let add = [add.as_slice(), &["--address", "10.0.0.1:20002", "--ttl", "60"]].concat();
+    let whose = ["--room", "lobby", "--participant", "alice"];
+    let add = [add.as_slice(), &["--address", "10.0.0.1:20002", "--ttl", "60"], &whose].concat();
     world.is_table(&add, &known);
     world.is_table(&["session", "list"], &known);
     let (code, error) = world.fails(&["session", "remove", "a+/b"]);

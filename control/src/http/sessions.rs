@@ -21,6 +21,7 @@ use crate::{
     foreign,
     records::{self, Member, Session},
     registry::load,
+    rooms::NAME_MAX,
     store::{List, Store, TTL_MAX, Txn, Write},
 };
 
@@ -35,6 +36,9 @@ pub(super) const BODY_MAX: usize = 2 * foreign::SDP_MAX;
 
 /// Most sessions of one description.
 const OF_ONE_MAX: usize = 32;
+
+/// Most candidates of a session that are kept for whoever looks.
+const CANDIDATES_MAX: usize = 16;
 
 /// A session to be known: by what the SFU's SDP says, or by its user fragment.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -55,6 +59,12 @@ pub(super) struct NewSession {
     /// The session's own address, inside the node's prefix; with `sdp`: its first candidate there.
     #[schema(value_type = Option<String>)]
     address: Option<SocketAddr>,
+    /// The room that it is of, for whoever looks: nothing is decided by it.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,128}$")]
+    room: Option<String>,
+    /// Who it is there, likewise.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,128}$")]
+    participant: Option<String>,
     /// How long it is known, in seconds: a day at most, and by default.
     #[schema(minimum = 1, maximum = 86400)]
     ttl_s: Option<u64>,
@@ -75,6 +85,16 @@ pub(super) struct SessionView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     address: Option<SocketAddr>,
+    /// The room that it is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<String>,
+    /// Who it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    participant: Option<String>,
+    /// The SFU's own candidates.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    candidates: Vec<SocketAddr>,
 }
 
 /// What was made known.
@@ -125,8 +145,8 @@ pub(super) struct Which {
 
 impl From<Session> for SessionView {
     fn from(session: Session) -> Self {
-        let Session { ufrag, node, client_ufrag, address } = session;
-        Self { ufrag, node, client_ufrag, address }
+        let Session { ufrag, node, client_ufrag, address, room, participant, candidates } = session;
+        Self { ufrag, node, client_ufrag, address, room, participant, candidates }
     }
 }
 
@@ -185,15 +205,27 @@ fn read(
     };
     let canonical =
         |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-    let session = |ufrag: String, address: Option<SocketAddr>| Session {
+    for (field, name) in [("room", &new.room), ("participant", &new.participant)] {
+        if let Some(name) = name
+            && !fleet::is_name(name, NAME_MAX)
+        {
+            return Err(Problem::invalid(format_args!(
+                "{field}: 1 to {NAME_MAX} characters of A-Z a-z 0-9 . _ -"
+            )));
+        }
+    }
+    let session = |ufrag: String, address: Option<SocketAddr>, candidates| Session {
         ufrag,
         node: new.node.clone(),
         client_ufrag: new.client_ufrag.clone(),
         address: address.filter(|address| *address != own),
+        room: new.room.clone(),
+        participant: new.participant.clone(),
+        candidates,
     };
     let said = new.address.map(canonical);
     match (&new.ufrag, &new.sdp) {
-        (Some(ufrag), None) => Ok((vec![session(ufrag.clone(), said)], None)),
+        (Some(ufrag), None) => Ok((vec![session(ufrag.clone(), said, Vec::new())], None)),
         (None, Some(text)) => {
             let description = foreign::parse(text).map_err(Problem::invalid)?;
             let found = foreign::ice_sessions(&description).map_err(Problem::invalid)?;
@@ -211,7 +243,9 @@ fn read(
                         ice.ufrag, new.node
                     )));
                 }
-                sessions.push(session(ice.ufrag, address));
+                let mut candidates = ice.candidates;
+                candidates.truncate(CANDIDATES_MAX);
+                sessions.push(session(ice.ufrag, address, candidates));
             }
             Ok((sessions, Some(description)))
         }

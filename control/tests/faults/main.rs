@@ -7,4 +7,5 @@ mod members;
 mod network;
 mod partition;
 mod races;
+mod rotation;
 mod world;

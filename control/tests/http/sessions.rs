@@ -1,6 +1,6 @@
 //! ICE sessions of SFUs that are not ours.
 
-use control::records::{self, Session};
+use control::records;
 use data_encoding::BASE64_NOPAD;
 use serde_json::{Value, json};
 
@@ -39,7 +39,8 @@ fn a_description_comes_back_with_the_vip_and_without_the_sfus_own_addresses() {
     let answer = add(&world, &json!({ "node": "sfu-1", "sdp": ANSWER })).is(201);
     // Of its candidates the first inside the node's prefix, which is its own address here.
     let session = json!({ "ufrag": "aB+/", "node": "sfu-1", "address": "10.0.0.1:20002" });
-    assert_eq!(answer["sessions"], json!([session]));
+    let own = json!({ "candidates": ["192.168.7.1:20002", "10.0.0.1:20002"] });
+    assert_eq!(answer["sessions"], json!([with(&session, &own)]));
     for (key, value) in session.as_object().expect("an object") {
         assert_eq!(answer[key], *value, "the first is said beside the list, too");
     }
@@ -60,11 +61,29 @@ fn an_sfu_with_one_port_for_all_needs_no_address_of_the_session() {
     let world = world();
     let one_port = ANSWER.replace("20002", "7000");
     let answer = add(&world, &json!({ "node": "sfu-1", "sdp": one_port })).is(201);
-    assert_eq!(answer["sessions"], json!([{ "ufrag": "aB+/", "node": "sfu-1" }]));
+    let candidates = ["192.168.7.1:7000", "10.0.0.1:7000"];
+    let session = json!({ "ufrag": "aB+/", "node": "sfu-1", "candidates": candidates });
+    assert_eq!(answer["sessions"], json!([session]));
     let lines = ANSWER.split_inclusive("\r\n").filter(|line| !line.contains("candidate"));
     let none: String = lines.collect();
     let answer = add(&world, &json!({ "node": "sfu-1", "sdp": none })).is(201);
     assert_eq!(answer.get("address"), None, "{answer}");
+}
+
+/// Who it is of is for people, and for whoever reads the store: LBs are not told.
+#[test]
+fn a_session_says_whose_it_is_and_no_fleet_is_another_by_that() {
+    let world = world();
+    let session = json!({ "node": "sfu-1", "ufrag": "aB+/" });
+    let whose = json!({ "room": "lobby", "participant": "alice" });
+    add(&world, &with(&session, &whose)).is(201);
+    assert_eq!(world.get("/v1/sessions").is(200)["sessions"], json!([with(&session, &whose)]));
+    let get = control::store::Store::get(&*world.store, "sessions/aB%2B%2F");
+    let entry = world.runtime.block_on(get).expect("there").0.expect("a record");
+    let record: Value = serde_json::from_slice(&entry.value).expect("JSON");
+    assert_eq!(record, with(&session, &whose));
+    let fleet = world.fleet_where("it", |fleet| fleet["fleet"]["session"] != json!([]));
+    assert_eq!(fleet["fleet"]["session"], json!([session]));
 }
 
 #[test]
@@ -110,6 +129,8 @@ fn what_would_lead_elsewhere_is_refused_with_the_reason() {
         (json!({ "node": "sfu-1", "ufrag": "a b c" }), "is not an ICE ufrag"),
         (json!({ "node": "sfu-1", "ufrag": "x".repeat(10_000) }), "is not an ICE ufrag"),
         (json!({ "node": "sfu-1", "ufrag": "abcd", "client_ufrag": "" }), "client_ufrag: "),
+        (json!({ "node": "sfu-1", "ufrag": "abcd", "room": "a/b" }), "room: 1 to 128 characters"),
+        (json!({ "node": "sfu-1", "ufrag": "abcd", "participant": "" }), "participant: 1 to 128"),
         (
             json!({ "node": "sfu-1", "ufrag": routing_id }),
             "ufrag: EAAAAAoHBwcHBwcHBwcHBwc is a routing ID of node sfu-2",
@@ -216,8 +237,7 @@ fn there_are_no_more_sessions_than_lbs_take() {
     let put = |number: usize| {
         let ufrag = format!("user{number:06}");
         let key = records::session(&ufrag, None);
-        let node = "sfu-1".to_owned().try_into().expect("a name");
-        let session = Session { ufrag, node, client_ufrag: None, address: None };
+        let session = json!({ "ufrag": ufrag, "node": "sfu-1" });
         records::put(key, &session, None)
     };
     for first in (0..20_000).step_by(100) {
