@@ -36,7 +36,8 @@ fmt: ## Format everything
 fuzz: need-build ## Every fuzz target for SECONDS each (default 60); needs a nightly toolchain
 	scripts/fuzz $(SECONDS)
 
-bench: need-build ## Criterion benches of wire and engine
+bench: need-build ## What wire, the engine, and a fleet on a local etcd cost
+	@scripts/need etcd=etcd-server
 	$(CARGO) bench --bench '*' --quiet
 
 coverage: need-build ## Line coverage of wire, which must be at least 90 %

@@ -1,7 +1,11 @@
 //! What a fleet on a real etcd costs: rooms placed per second, and how long it takes until a change of a
 //! node's state is what all of eight LBs decide by. One machine does all of it: etcd, control and LBs.
 //!
-//! `ONEVIP_BENCH_QUICK=1` takes a small part of the time, and says less.
+//! Beside the placements stands their floor: bare commits of as many records by the same store, each on the
+//! condition that its key is free. CPU time is that of etcd, and of all else, for each placement.
+//!
+//! `ONEVIP_BENCH_QUICK=1` takes a small part of the time, and says less; `ONEVIP_BENCH_NODES=2000` takes
+//! only the sizes of so many nodes.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -17,7 +21,7 @@ use control::{
     registry::Registry,
     rooms::Rooms,
     store::{
-        AnyStore, Store, Txn,
+        AnyStore, Condition, Outcome, Store, Txn,
         etcd::{Etcd, EtcdOptions},
     },
 };
@@ -28,6 +32,7 @@ use lb::{
     service::Following,
 };
 use local_etcd::{Cluster, Shape};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::task::JoinSet;
 
 /// LBs that a change must reach.
@@ -42,14 +47,16 @@ const SIZES: [(usize, usize); 4] = [(10, 1_000), (100, 1_000), (100, 100_000), (
 fn main() {
     // cargo tells benches so; there is one thing to do all the same.
     let quick = std::env::var_os("ONEVIP_BENCH_QUICK").is_some();
+    let only: Option<usize> = std::env::var("ONEVIP_BENCH_NODES").ok().and_then(|n| n.parse().ok());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     println!(
-        "| etcd members | nodes | rooms before | placements/s | p50 ms | p99 ms | \
-         convergence on {LBS} LBs, p50 ms | p99 ms |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
+        "| etcd members | nodes | rooms before | bare commits/s | placements/s | p50 / p99 ms | \
+         CPU of etcd / ours, \u{b5}s each | convergence on 1 LB, p50 / p99 ms | on {LBS} LBs |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     );
     let all: &[(usize, usize)] = if quick { &SIZES[..1] } else { &SIZES };
     for members in [1, 3] {
-        for &(nodes, rooms) in all {
+        for &(nodes, rooms) in all.iter().filter(|(nodes, _)| only.is_none_or(|n| n == *nodes)) {
             let shape = Shape { members, ..Shape::default() };
             let cluster = Cluster::start(&shape).expect("an etcd cluster");
             runtime.block_on(measure(&cluster, nodes, rooms, quick));
@@ -60,16 +67,20 @@ fn main() {
 async fn measure(cluster: &Cluster, nodes: usize, rooms: usize, quick: bool) {
     let store = client(cluster);
     fill(&store, nodes, rooms).await;
-    let placed = placements(cluster, if quick { 1_000 } else { 20_000 }).await;
-    let converged = convergence(cluster, &store, if quick { 10 } else { 200 }).await;
+    let (placements, changes) = if quick { (1_000, 10) } else { (20_000, 200) };
+    let bare = bare_commits(&store, placements).await;
+    let placed = placements_by_one(cluster, placements).await;
+    let on_one = convergence(cluster, &store, 1, changes).await;
+    let on_all = convergence(cluster, &store, LBS, changes).await;
     println!(
-        "| {} | {nodes} | {rooms} | {:.0} | {:.1} | {:.1} | {:.1} | {:.1} |",
+        "| {} | {nodes} | {rooms} | {bare:.0} | {:.0} | {} | {:.0} / {:.0} | {} | {} |",
         cluster.members(),
         placed.per_second,
-        percentile(&placed.took, 50),
-        percentile(&placed.took, 99),
-        percentile(&converged, 50),
-        percentile(&converged, 99),
+        p50_and_p99(&placed.took),
+        placed.cpu_of_etcd.as_secs_f64() * 1e6 / placements as f64,
+        placed.cpu.as_secs_f64() * 1e6 / placements as f64,
+        p50_and_p99(&on_one),
+        p50_and_p99(&on_all),
     );
 }
 
@@ -132,46 +143,96 @@ async fn fill(store: &AnyStore, nodes: usize, rooms: usize) {
     }
 }
 
+/// Does `count` things, [`AT_ONCE`] at a time; how long each took.
+async fn each<F>(count: usize, act: impl Fn(usize) -> F + Clone + Send + 'static) -> Vec<Duration>
+where
+    F: Future<Output = ()> + Send,
+{
+    let mut acting = JoinSet::new();
+    for task in 0..AT_ONCE {
+        let act = act.clone();
+        acting.spawn(async move {
+            let mut took = Vec::new();
+            for number in (task..count).step_by(AT_ONCE) {
+                let begin = Instant::now();
+                act(number).await;
+                took.push(begin.elapsed());
+            }
+            took
+        });
+    }
+    acting.join_all().await.into_iter().flatten().collect()
+}
+
+/// What the store takes of records of rooms, per second, if nobody decides anything.
+async fn bare_commits(store: &Arc<AnyStore>, count: usize) -> f64 {
+    let store = store.clone();
+    let begin = Instant::now();
+    let commit = move |number| {
+        let store = store.clone();
+        async move {
+            let key = format!("bare/{number}");
+            let room = serde_json::json!({ "home": id(0), "nodes": [id(0)], "epoch": 1 });
+            let when = vec![Condition::Absent(key.clone())];
+            let then = vec![records::put(key, &room, None)];
+            let outcome = store.commit(Txn { when, then }).await.expect("committed");
+            assert!(matches!(outcome, Outcome::Committed(_)));
+        }
+    };
+    let took = each(count, commit).await;
+    took.len() as f64 / begin.elapsed().as_secs_f64()
+}
+
 struct Placements {
     per_second: f64,
     took: Vec<Duration>,
+    cpu: Duration,
+    cpu_of_etcd: Duration,
 }
 
 /// Places new rooms, many at once, by one control.
-async fn placements(cluster: &Cluster, count: usize) -> Placements {
+async fn placements_by_one(cluster: &Cluster, count: usize) -> Placements {
     let rooms = Arc::new(Rooms::new(client(cluster)));
     let mut following = JoinSet::new();
     let followed = rooms.clone();
     following.spawn(async move { followed.follow().await });
     let first = rooms.place("default", "first", &Wanted::default()).await.expect("placed");
     assert!(first.fresh);
-    let begin = Instant::now();
-    let mut placing = JoinSet::new();
-    for task in 0..AT_ONCE {
+    let (begin, cpu, cpu_of_etcd) = (Instant::now(), cpu_time(), cluster.cpu_time());
+    let place = move |number| {
         let rooms = rooms.clone();
-        placing.spawn(async move {
-            let mut took = Vec::new();
-            for number in (task..count).step_by(AT_ONCE) {
-                let begin = Instant::now();
-                let name = format!("new-{number}");
-                let placed = rooms.place("default", &name, &Wanted::default()).await;
-                assert!(placed.expect("placed").fresh);
-                took.push(begin.elapsed());
-            }
-            took
-        });
+        async move {
+            let name = format!("new-{number}");
+            let placed = rooms.place("default", &name, &Wanted::default()).await;
+            assert!(placed.expect("placed").fresh);
+        }
+    };
+    let took = each(count, place).await;
+    Placements {
+        per_second: took.len() as f64 / begin.elapsed().as_secs_f64(),
+        took,
+        cpu: cpu_time() - cpu,
+        cpu_of_etcd: cluster.cpu_time() - cpu_of_etcd,
     }
-    let took: Vec<_> = placing.join_all().await.into_iter().flatten().collect();
-    let per_second = took.len() as f64 / begin.elapsed().as_secs_f64();
-    Placements { per_second, took }
+}
+
+/// Time on the CPU of this process.
+fn cpu_time() -> Duration {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(spent).expect("it is not negative")
 }
 
 /// How long after a node's state was written all LBs decide by it.
-async fn convergence(cluster: &Cluster, store: &Arc<AnyStore>, changes: usize) -> Vec<Duration> {
+async fn convergence(
+    cluster: &Cluster,
+    store: &Arc<AnyStore>,
+    lbs_count: usize,
+    changes: usize,
+) -> Vec<Duration> {
     let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let mut lbs = Vec::new();
     let mut tasks = JoinSet::new();
-    for number in 0..LBS {
+    for number in 0..lbs_count {
         let config = Config {
             name: format!("lb-{number}"),
             io: Io { workers: 1, tunnel: any, ..Io::default() },
@@ -216,9 +277,12 @@ fn decides_by(lb: &LoadBalancer, state: State) -> bool {
         && fleet.nodes.iter().any(|node| node.id == id(0) && node.state == state)
 }
 
-fn percentile(took: &[Duration], percent: usize) -> f64 {
+fn p50_and_p99(took: &[Duration]) -> String {
     let mut took = took.to_vec();
     took.sort_unstable();
-    let at = (took.len() * percent / 100).min(took.len().saturating_sub(1));
-    took.get(at).map_or(0.0, Duration::as_secs_f64) * 1e3
+    let percentile = |percent: usize| {
+        let at = (took.len() * percent / 100).min(took.len().saturating_sub(1));
+        took.get(at).map_or(0.0, Duration::as_secs_f64) * 1e3
+    };
+    format!("{:.1} / {:.1}", percentile(50), percentile(99))
 }

@@ -18,6 +18,7 @@ use wire::{
 };
 
 pub use file::Spec;
+pub(crate) use file::{NodeSpec, SessionSpec, serves};
 pub use sessions::Misfits;
 pub use validate::{Invalid, Warning};
 pub(crate) use {sessions::not_a_ufrag, validate::usable};

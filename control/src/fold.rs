@@ -1,68 +1,35 @@
 //! From what a store says, change by change, to the fleet that everybody decides by. No I/O.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    mem,
-    net::SocketAddr,
-};
+mod standing;
+mod whole;
+
+use std::{collections::BTreeMap, mem, net::SocketAddr, sync::Arc};
 
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
-    fleet::{Fleet, NodeId, Spec, State, Warning},
-    records::{self, Alive, Balancer, Member, Role, Routing, Session, Unreadable, Vip},
+    fleet::{NodeId, State},
+    records::{self, Alive, Balancer, Member, Routing, Session, Unreadable, Vip},
     store::{Change, Entry},
 };
 
-/// What is known of a fleet.
+pub use standing::Standing;
+pub(crate) use whole::Whole;
+pub use whole::read_spec;
+
+/// What is known of a fleet. A copy costs little: records are shared.
 #[derive(Clone, Debug, Default)]
 pub struct Fold {
     routing: Routing,
-    members: BTreeMap<NodeId, Member>,
-    alive: BTreeMap<NodeId, Alive>,
+    members: BTreeMap<NodeId, Arc<Member>>,
+    alive: BTreeMap<NodeId, Arc<Alive>>,
     /// Nodes that were put there without a registration.
-    guests: BTreeMap<NodeId, Member>,
-    sessions: BTreeMap<String, Session>,
-    balancers: BTreeMap<String, Balancer>,
-    vips: BTreeMap<String, Vip>,
-}
-
-/// What a node is to the fleet, and why.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Standing {
-    /// What it may be given.
-    pub state: State,
-    /// Whether it holds the lease of its newest registration.
-    pub alive: bool,
-}
-
-impl Standing {
-    /// What a member is, with what stands under its lease, if anything does.
-    ///
-    /// A node whose lease is gone takes nothing new and keeps what it has: that it is `down` is for an
-    /// operator to say, or for a majority of LBs that cannot reach it, but not for a lost lease.
-    #[must_use]
-    pub fn of(member: &Member, alive: Option<&Alive>) -> Self {
-        // The lease of an earlier registration is a former self's.
-        let alive = alive.filter(|alive| alive.epoch == member.epoch);
-        let own = match alive {
-            Some(alive) => alive.state,
-            None if member.node.unattended => State::Serving,
-            None if member.unreachable => State::Down,
-            None => State::Draining,
-        };
-        let alive = alive.is_some() || member.node.unattended;
-        Self { state: stricter(member.wanted, own), alive }
-    }
-
-    /// Whether rooms stay with it: while it holds its lease, draining or not. Who joins a room whose home
-    /// has lost it is sent elsewhere, and the room moves.
-    #[must_use]
-    pub fn keeps_rooms(self) -> bool {
-        self.alive && self.state != State::Down
-    }
+    guests: BTreeMap<NodeId, Arc<Member>>,
+    sessions: BTreeMap<String, Arc<Session>>,
+    balancers: BTreeMap<String, Arc<Balancer>>,
+    vips: BTreeMap<String, Arc<Vip>>,
 }
 
 impl Fold {
@@ -132,10 +99,10 @@ impl Fold {
         let Some(alive) = self.alive.get(id).filter(|_| !self.members.contains_key(id)) else {
             return;
         };
-        let Alive { epoch, server_id, node, .. } = alive.clone();
+        let Alive { epoch, server_id, node, .. } = Alive::clone(alive);
         let (instance, wanted, unreachable) = (None, State::Serving, false);
         let guest = Member { epoch, instance, server_id, wanted, unreachable, node };
-        self.guests.insert(id.clone(), guest);
+        self.guests.insert(id.clone(), Arc::new(guest));
     }
 
     /// Whether what is at a key says something about the fleet.
@@ -184,13 +151,13 @@ impl Fold {
     /// The members and what they are.
     pub fn members(&self) -> impl Iterator<Item = (&NodeId, &Member, Standing)> {
         let known = self.members.iter().chain(&self.guests);
-        known.map(|(id, member)| (id, member, self.standing(id, member)))
+        known.map(|(id, member)| (id, &**member, self.standing(id, member)))
     }
 
     /// What stands under a node's lease, if it holds one.
     #[must_use]
     pub fn alive(&self, id: &NodeId) -> Option<&Alive> {
-        self.alive.get(id)
+        self.alive.get(id).map(Arc::as_ref)
     }
 
     /// Whether there is such a node, alive or not.
@@ -202,7 +169,7 @@ impl Fold {
     /// As if this were put.
     pub fn set_member(&mut self, id: NodeId, member: Member) {
         self.guests.remove(&id);
-        self.members.insert(id, member);
+        self.members.insert(id, Arc::new(member));
     }
 
     /// What a node is to the fleet. `None`: there is no such node.
@@ -214,7 +181,7 @@ impl Fold {
     /// A node as it is remembered.
     #[must_use]
     pub fn member(&self, id: &NodeId) -> Option<&Member> {
-        self.members.get(id).or_else(|| self.guests.get(id))
+        self.members.get(id).or_else(|| self.guests.get(id)).map(Arc::as_ref)
     }
 
     /// How many ICE sessions there would be with these.
@@ -222,27 +189,6 @@ impl Fold {
     pub fn sessions_with(&self, new: &[Session]) -> usize {
         self.sessions.len()
             + new.iter().filter(|session| !self.sessions.contains_key(&key(session))).count()
-    }
-
-    /// What keeps these sessions out of the fleet, in one sentence. They come last, so that no session
-    /// is driven out by another.
-    ///
-    /// # Errors
-    /// One sentence, where the fleet is not valid without them either.
-    pub fn refusal(&self, new: &[Session]) -> Result<Option<String>, String> {
-        let mut others = self.clone();
-        others.sessions.retain(|_, session| self.has_member(&session.node));
-        for session in new {
-            others.sessions.remove(&key(session));
-        }
-        let first = others.sessions.len();
-        let mut spec = others.spec();
-        if let Some(sessions) = spec["session"].as_array_mut() {
-            sessions.extend(new.iter().map(Session::spec));
-        }
-        let (_, _, misfits) = parse(spec)?.validate_without_misfits().map_err(|e| e.to_string())?;
-        let refused = misfits.iter().find(|(index, _)| *index >= first);
-        Ok(refused.map(|(_, invalid)| invalid.without_index()))
     }
 
     /// Bytes of a server ID, by the routing configuration of the lowest number.
@@ -256,73 +202,8 @@ impl Fold {
     }
 
     fn standing(&self, id: &NodeId, member: &Member) -> Standing {
-        Standing::of(member, self.alive.get(id))
+        Standing::of(member, self.alive(id))
     }
-
-    /// The fleet as a whole, checked as a fleet file is, and as one would say it. Sessions that do not
-    /// fit (any more: their node has moved, say) are left out, which is a warning; one session must not
-    /// keep a fleet as it was.
-    ///
-    /// # Errors
-    /// One sentence; whoever follows keeps the fleet it has.
-    pub fn whole(&self) -> Result<(Fleet, Vec<Warning>, Value), String> {
-        let mut spec = self.spec();
-        let checked = parse(spec.clone())?.validate_without_misfits();
-        let (fleet, mut warnings, misfits) = checked.map_err(|invalid| invalid.to_string())?;
-        if let Some((_, first)) = misfits.first() {
-            let count = misfits.len();
-            warnings.push(Warning(format!("{count} sessions are left out, the first: {first}")));
-            let left_out: BTreeSet<_> = misfits.iter().map(|(index, _)| *index).collect();
-            let mut index = 0..;
-            if let Some(sessions) = spec["session"].as_array_mut() {
-                sessions.retain(|_| !index.next().is_some_and(|index| left_out.contains(&index)));
-            }
-        }
-        Ok((fleet, warnings, spec))
-    }
-
-    /// The fleet as a fleet file would say it, unchecked.
-    #[must_use]
-    pub fn spec(&self) -> Value {
-        let nodes: Vec<Value> = self
-            .members()
-            // No datagram is for a cluster to take.
-            .filter(|(_, member, _)| member.node.role == Role::Node)
-            .map(|(id, member, standing)| {
-                let node = &member.node;
-                let mut spec = json!({
-                    "id": id, "address": node.address, "forward": node.forward,
-                    "serves": node.serves, "weight": node.weight, "pool": node.pool,
-                    "prefix": node.prefix, "state": standing.state,
-                });
-                if let Some(server_id) = &member.server_id {
-                    spec["server_id"] = json!(server_id);
-                }
-                spec
-            })
-            .collect();
-        let known = self.sessions.values().filter(|session| self.has_member(&session.node));
-        let sessions: Vec<_> = known.map(Session::spec).collect();
-        let mut whole = json!({
-            "routing": self.routing.routing, "node": nodes, "session": sessions,
-        });
-        if let Some(key) = &self.routing.hash_key {
-            whole["hash_key"] = json!(key);
-        }
-        whole
-    }
-}
-
-/// The fleet that [`Fold::whole`] wrote, here or elsewhere, checked as a fleet file is.
-///
-/// # Errors
-/// One sentence; whoever follows keeps the fleet it has.
-pub fn read_spec(spec: Value) -> Result<(Fleet, Vec<Warning>), String> {
-    parse(spec)?.validate().map_err(|invalid| invalid.to_string())
-}
-
-fn parse(spec: Value) -> Result<Spec, String> {
-    serde_json::from_value(spec).map_err(|error| error.to_string())
 }
 
 fn key(session: &Session) -> String {
@@ -331,11 +212,11 @@ fn key(session: &Session) -> String {
 
 /// Puts what an entry says at a key; true if that was not there.
 fn replace<K: Ord, T: DeserializeOwned + PartialEq>(
-    map: &mut BTreeMap<K, T>,
+    map: &mut BTreeMap<K, Arc<T>>,
     key: K,
     entry: &Entry,
 ) -> Result<bool, Unreadable> {
-    let new = records::read(entry)?;
+    let new = Arc::new(records::read(entry)?);
     let is_new = map.get(&key) != Some(&new);
     map.insert(key, new);
     Ok(is_new)
@@ -344,14 +225,4 @@ fn replace<K: Ord, T: DeserializeOwned + PartialEq>(
 fn name(entry: &Entry, id: &str) -> Result<NodeId, Unreadable> {
     NodeId::try_from(id.to_owned())
         .map_err(|error| Unreadable { key: entry.key.clone(), problem: error.to_string() })
-}
-
-/// Of two states the one that allows less.
-fn stricter(a: State, b: State) -> State {
-    let rank = |state| match state {
-        State::Serving => 0,
-        State::Draining => 1,
-        State::Down => 2,
-    };
-    if rank(a) >= rank(b) { a } else { b }
 }

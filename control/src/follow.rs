@@ -6,7 +6,13 @@
 pub(crate) mod kept;
 mod topics;
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use serde_json::Value;
@@ -19,6 +25,7 @@ use tracing::warn;
 
 use crate::{
     fleet::{Fleet, Warning},
+    fold::{Fold, Whole},
     foreground::reached,
     records::Unreadable,
     store::{Changes, Revision, Store, StoreError, Watch},
@@ -45,12 +52,26 @@ pub struct Snapshot {
     pub fleet: Arc<Fleet>,
     /// What seems odd about it.
     pub warnings: Arc<[Warning]>,
-    /// The same as a fleet file would say it, to be passed on.
-    pub spec: Arc<Value>,
     /// The addresses that clients are told.
     pub candidates: Arc<[SocketAddr]>,
     /// Where LBs send from.
     pub lbs: Arc<[IpNet]>,
+    said: Arc<Said>,
+}
+
+/// What a fleet was made of, and the same as a fleet file would say it once somebody has asked.
+struct Said {
+    fold: Arc<Fold>,
+    left_out: BTreeSet<usize>,
+    spec: OnceLock<Value>,
+}
+
+impl Snapshot {
+    /// The fleet as a fleet file would say it, to be passed on.
+    #[must_use]
+    pub fn spec(&self) -> &Value {
+        self.said.spec.get_or_init(|| self.said.fold.spec(&self.said.left_out))
+    }
 }
 
 impl fmt::Debug for Snapshot {
@@ -188,15 +209,16 @@ impl<S: Store> Follower<S> {
         let Some(whole) = whole else { return };
         let fold = self.kept.fold();
         self.followed.send_modify(|followed| match whole {
-            Ok((fleet, warnings, spec)) => {
+            Ok(Whole { fleet, warnings, left_out }) => {
+                let said = Said { fold: fold.clone(), left_out, spec: OnceLock::new() };
                 followed.problem = None;
                 followed.snapshot = Some(Snapshot {
                     revision,
                     fleet: Arc::new(fleet),
                     warnings: warnings.into(),
-                    spec: Arc::new(spec),
                     candidates: fold.candidates().into(),
                     lbs: fold.lbs().into(),
+                    said: Arc::new(said),
                 });
             }
             Err(problem) => {

@@ -153,7 +153,7 @@ async fn follow_store(
             };
             let view = View {
                 revision: snapshot.revision.0,
-                fleet: (*snapshot.fleet).clone(),
+                fleet: snapshot.fleet.clone(),
                 warnings: snapshot.warnings.clone(),
                 candidates: snapshot.candidates.to_vec(),
                 lbs: snapshot.lbs.to_vec(),

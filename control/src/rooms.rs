@@ -9,6 +9,7 @@
 //! | file | knows |
 //! | --- | --- |
 //! | `attempt` | one attempt at a placement |
+//! | `known` | what is known of the store |
 //! | `orphans` | rooms of nodes that are gone |
 //! | `spread` | rooms on several nodes |
 //! | `rate` | how many may join at once |
@@ -17,17 +18,12 @@
 mod attempt;
 mod counts;
 mod dice;
+mod known;
 mod orphans;
 mod rate;
 mod spread;
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicU64};
 
 use tokio::{
     sync::watch,
@@ -36,7 +32,7 @@ use tokio::{
 
 use crate::{
     exposition::Exposition,
-    fleet::{NodeId, State, is_name},
+    fleet::{State, is_name},
     fold::Standing,
     mirror::{self, Mirror, Progress, lock},
     placement::{DEFAULT_POOL, NotYours, Policy, Wanted},
@@ -46,21 +42,13 @@ use crate::{
 use attempt::{Attempt, Found, Task};
 use counts::{Counts, Fate};
 use dice::Dice;
+use known::LAG;
 
 /// Attempts at a transaction that others keep overtaking.
 const ATTEMPTS: usize = 64;
 
 /// Longest name of a tenant or room, in bytes.
 pub const NAME_MAX: usize = 128;
-
-/// How long a call waits for the first that is heard of a store.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long a call that is to be refused waits for what the store knows already.
-const LAG: Duration = Duration::from_millis(200);
-
-/// How often the nodes are read again at most, since somebody is to be refused.
-const REFRESH: Duration = Duration::from_millis(200);
 
 /// The rooms of a fleet, kept in a store.
 #[derive(Debug)]
@@ -327,66 +315,6 @@ impl<S: Store> Rooms<S> {
         let is_old = self.progress.borrow().problem.is_some();
         let help = "1 while what placements go by is not followed: the store does not answer.";
         out.gauge("onevip_control_placement_old", help).sample(&[], u64::from(is_old));
-    }
-
-    fn standing(&self, room: &Room) -> Option<Standing> {
-        lock(&self.mirror).standing(&room.home)
-    }
-
-    /// Waits a while until anything is known.
-    async fn is_known(&self) -> Result<(), StoreError> {
-        let heard = |progress: &Progress| progress.revision.is_some() || progress.problem.is_some();
-        let mut progress = self.progress.subscribe();
-        let waited = time::timeout(PATIENCE, progress.wait_for(heard)).await;
-        let Progress { revision, problem } = match waited {
-            Ok(Ok(progress)) => progress.clone(),
-            _ => Progress::default(),
-        };
-        match (revision, problem) {
-            (Some(_), _) => Ok(()),
-            (None, Some(problem)) => Err(problem),
-            (None, None) => {
-                Err(StoreError::Unavailable("nothing has been heard of it yet".to_owned()))
-            }
-        }
-    }
-
-    /// Knows by then all that the store knows now; what is at a room's key.
-    async fn catch_up(&self, key: &str) -> Result<Option<Found>, RoomError> {
-        let before = self.refreshes.load(Ordering::Acquire);
-        let (entry, newest) = self.store.get(key).await?;
-        if time::timeout(LAG, self.reached(newest)).await.is_err() {
-            // Of a store that others use, too, some revisions say nothing to us.
-            let mut last = self.refreshed.lock().await;
-            // One that has begun meanwhile, and has ended, serves as well.
-            if self.refreshes.load(Ordering::Acquire) == before {
-                if let Some(last) = *last {
-                    time::sleep_until(last + REFRESH).await;
-                }
-                self.refreshes.fetch_add(1, Ordering::AcqRel);
-                mirror::refresh(&*self.store, &self.mirror).await?;
-                *last = Some(Instant::now());
-            }
-        }
-        entry.as_ref().map(Found::read).transpose()
-    }
-
-    /// Sessions that rooms are expected to bring that were given to a node since its last report.
-    #[must_use]
-    pub fn given(&self, id: &NodeId) -> u32 {
-        lock(&self.mirror).given(id)
-    }
-
-    /// Reads what is there of a room's home.
-    async fn look_at(&self, room: &Room) -> Result<(), RoomError> {
-        let conditions = lock(&self.mirror).known(&room.home);
-        for condition in conditions {
-            let (Condition::Absent(at) | Condition::Modified(at, _) | Condition::Created(at, _)) =
-                &condition;
-            let (entry, _) = self.store.get(at).await?;
-            lock(&self.mirror).learn(&[condition], &[entry]);
-        }
-        Ok(())
     }
 }
 

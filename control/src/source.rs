@@ -142,7 +142,7 @@ pub enum Source {
 #[derive(Clone, Debug)]
 pub struct News {
     /// The fleet.
-    pub fleet: Fleet,
+    pub fleet: Arc<Fleet>,
     /// What seems odd about it.
     pub warnings: Vec<Warning>,
     /// What else a control or a store said.
@@ -212,7 +212,7 @@ impl News {
     /// What a file holds.
     #[must_use]
     pub fn of_file((fleet, warnings): (Fleet, Vec<Warning>)) -> Self {
-        Self { fleet, warnings, view: None }
+        Self { fleet: Arc::new(fleet), warnings, view: None }
     }
 
     fn of_view(view: Arc<View>) -> Self {

@@ -265,6 +265,23 @@ pub trait Store: Send + Sync + 'static {
         key: &str,
     ) -> impl Future<Output = Result<(Option<Entry>, Revision), StoreError>> + Send;
 
+    /// What is at some keys, up to [`TXN_MAX`], all in one revision.
+    fn get_each(
+        &self,
+        keys: &[&str],
+    ) -> impl Future<Output = Result<Vec<Option<Entry>>, StoreError>> + Send {
+        // Nothing was put in revision 0, so the transaction is refused, and says what is there.
+        let never = |key: &&str| Condition::Modified((*key).to_owned(), Revision(0));
+        let txn = Txn { when: keys.iter().map(never).collect(), then: Vec::new() };
+        async {
+            match self.commit(txn).await? {
+                Outcome::Refused(there) => Ok(there),
+                // No keys, no conditions.
+                Outcome::Committed(_) => Ok(Vec::new()),
+            }
+        }
+    }
+
     /// Some entries of a prefix.
     ///
     /// # Errors

@@ -172,10 +172,11 @@ impl LoadBalancer {
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
-    pub fn start(config: &Config, fleet: Fleet) -> Result<Self, StartError> {
+    pub fn start(config: &Config, fleet: impl Into<Arc<Fleet>>) -> Result<Self, StartError> {
+        let fleet = fleet.into();
         supported(config, &fleet)?;
         allow_ports(config, &fleet)?;
-        let table = Arc::new(Table::new(Arc::new(fleet), 1, None));
+        let table = Arc::new(Table::new(fleet, 1, None));
         let listeners = config
             .listen
             .udp
@@ -223,7 +224,8 @@ impl LoadBalancer {
     ///
     /// # Errors
     /// [`Unsupported`]; then the fleet in use stays.
-    pub fn apply(&self, config: &Config, fleet: Fleet) -> Result<u64, Unsupported> {
+    pub fn apply(&self, config: &Config, fleet: impl Into<Arc<Fleet>>) -> Result<u64, Unsupported> {
+        let fleet = fleet.into();
         supported(config, &fleet)?;
         allow_ports(config, &fleet)?;
         let mut tables = self.tables();
@@ -231,7 +233,7 @@ impl LoadBalancer {
             return Err(Unsupported::Empty);
         }
         let revision = tables.current.revision() + 1;
-        let table = Table::new(Arc::new(fleet), revision, Some(&tables.current));
+        let table = Table::new(fleet, revision, Some(&tables.current));
         self.replace(&mut tables, table);
         Ok(revision)
     }

@@ -101,7 +101,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`NotInFleet`].
-    pub fn new(name: &str, fleet: Fleet, pinned: Option<ConfigId>) -> Result<Self, NotInFleet> {
+    pub fn new(name: &str, fleet: &Fleet, pinned: Option<ConfigId>) -> Result<Self, NotInFleet> {
         let view = View::new(name, fleet, pinned, None)?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|_| NotInFleet::NoRandom)?;
@@ -119,7 +119,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`NotInFleet`]; then the former view stays.
-    pub fn apply(&self, fleet: Fleet) -> Result<(), NotInFleet> {
+    pub fn apply(&self, fleet: &Fleet) -> Result<(), NotInFleet> {
         let (issuing, old) = {
             let view = self.view.load();
             (view.issuing.id(), view.server_id)
@@ -231,14 +231,14 @@ impl Identity {
 impl View {
     fn new(
         name: &str,
-        fleet: Fleet,
+        fleet: &Fleet,
         pinned: Option<ConfigId>,
         former: Option<ConfigId>,
     ) -> Result<Self, NotInFleet> {
         let node = fleet.nodes.iter().find(|node| node.id.as_str() == name);
         let node = node.ok_or_else(|| NotInFleet::Unknown(name.to_owned()))?;
         let server_id = node.server_id.ok_or_else(|| NotInFleet::NoServerId(name.to_owned()))?;
-        let id = pinned.or_else(|| newest(&fleet, former)).or(ConfigId::new(0));
+        let id = pinned.or_else(|| newest(fleet, former)).or(ConfigId::new(0));
         let routing = fleet.routing.iter().find(|routing| Some(routing.config.id()) == id);
         let Some(routing) = routing else {
             return Err(NotInFleet::NoConfig(id.expect("0 is a configuration number")));
@@ -301,19 +301,19 @@ pub(crate) mod tests {
 
     /// One of them.
     pub(crate) fn identity(name: &str) -> Identity {
-        Identity::new(name, fleet(FLEET), None).expect("a node of it")
+        Identity::new(name, &fleet(FLEET), None).expect("a node of it")
     }
 
     #[test]
     fn a_running_node_keeps_its_server_id_or_its_clients_would_be_strangers() {
         let identity = identity("a");
         let ufrag = identity.issue_credentials().0;
-        let refused = identity.apply(fleet(&FLEET.replace("0000000a", "0000000c")));
+        let refused = identity.apply(&fleet(&FLEET.replace("0000000a", "0000000c")));
         let problem = refused.expect_err("it is another's name").to_string();
         let expected = "the server ID would be 0000000c instead of 0000000a, which takes a restart";
         assert_eq!(problem, expected);
         assert_eq!(identity.named_by_ufrag(ufrag.as_bytes()), Named::Me);
-        assert_eq!(identity.apply(fleet(&FLEET.replace("0000000b", "0000000c"))), Ok(()));
+        assert_eq!(identity.apply(&fleet(&FLEET.replace("0000000b", "0000000c"))), Ok(()));
     }
 
     #[test]
@@ -327,7 +327,7 @@ pub(crate) mod tests {
         for (node, said, serving) in
             [("a", "draining", false), ("b", "draining", true), ("a", "down", false)]
         {
-            identity.apply(state(node, said)).expect("a valid fleet");
+            identity.apply(&state(node, said)).expect("a valid fleet");
             assert_eq!(identity.is_serving(), serving, "{node} is {said}");
         }
     }
@@ -347,7 +347,7 @@ pub(crate) mod tests {
 
     #[test]
     fn ids_are_issued_by_the_newest_configuration_in_phase_issuing_from_the_moment_it_is() {
-        let identity = Identity::new("a", rotating(&[(0, "issuing", 0)]), None).expect("in it");
+        let identity = Identity::new("a", &rotating(&[(0, "issuing", 0)]), None).expect("in it");
         for (routing, issues) in [
             (&[(0, "issuing", 0), (1, "published", 5)][..], 0),
             (&[(0, "issuing", 0), (1, "issuing", 7)], 1),
@@ -357,7 +357,7 @@ pub(crate) mod tests {
             (&[(0, "issuing", 12), (1, "issuing", 7)], 0),
         ] {
             let before = identity.issue();
-            identity.apply(rotating(routing)).expect("a valid fleet");
+            identity.apply(&rotating(routing)).expect("a valid fleet");
             assert_eq!(identity.issuing().value(), issues, "{routing:?}");
             assert_eq!(identity.issue()[0] >> 5, issues);
             let known = routing.iter().any(|(config, ..)| *config == before[0] >> 5);
@@ -372,12 +372,12 @@ pub(crate) mod tests {
 
     #[test]
     fn a_password_is_by_the_key_of_its_own_ufrags_configuration() {
-        let identity = Identity::new("a", rotating(&[(0, "issuing", 0)]), None).expect("in it");
+        let identity = Identity::new("a", &rotating(&[(0, "issuing", 0)]), None).expect("in it");
         for (config, routing) in [
             (0, rotating(&[(0, "issuing", 0)])),
             (1, rotating(&[(0, "issuing", 0), (1, "issuing", 3)])),
         ] {
-            identity.apply(routing).expect("a valid fleet");
+            identity.apply(&routing).expect("a valid fleet");
             let (ufrag, password) = identity.issue_credentials();
             let expected = IceKey::new(&[config; 32]).password(ufrag.as_bytes()).to_string();
             assert_eq!(password, expected, "configuration {config}");
@@ -387,20 +387,20 @@ pub(crate) mod tests {
     #[test]
     fn a_pinned_node_issues_by_its_own_configuration_whatever_rotates() {
         let pinned = ConfigId::new(0);
-        let identity = Identity::new("a", rotating(&[(0, "issuing", 0)]), pinned).expect("in it");
-        identity.apply(rotating(&[(0, "issuing", 0), (1, "issuing", 3)])).expect("valid");
+        let identity = Identity::new("a", &rotating(&[(0, "issuing", 0)]), pinned).expect("in it");
+        identity.apply(&rotating(&[(0, "issuing", 0), (1, "issuing", 3)])).expect("valid");
         assert_eq!(identity.issuing().value(), 0);
-        let refused = identity.apply(rotating(&[(1, "issuing", 3)])).expect_err("it has gone");
+        let refused = identity.apply(&rotating(&[(1, "issuing", 3)])).expect_err("it has gone");
         assert_eq!(refused.to_string(), "the fleet has no routing configuration 0");
     }
 
     #[test]
     fn of_configurations_of_one_age_the_one_in_use_is_kept() {
         let both = || rotating(&[(0, "issuing", 0), (1, "issuing", 0)]);
-        let began_alone = Identity::new("a", rotating(&[(1, "issuing", 0)]), None).expect("in it");
-        began_alone.apply(both()).expect("valid");
+        let began_alone = Identity::new("a", &rotating(&[(1, "issuing", 0)]), None).expect("in it");
+        began_alone.apply(&both()).expect("valid");
         assert_eq!(began_alone.issuing().value(), 1, "LBs may not have the other yet");
-        let began_with_both = Identity::new("a", both(), None).expect("in it");
+        let began_with_both = Identity::new("a", &both(), None).expect("in it");
         assert_eq!(began_with_both.issuing().value(), 0, "the lowest");
     }
 }

@@ -138,7 +138,7 @@ async fn node(
     let address = SocketAddr::new(ip, 7001);
     let lbs = vec!["0.0.0.0/0".parse().expect("a net"), "::/0".parse().expect("a net")];
     let socket = tunnel::Socket::tunnel(address, lbs).expect("the address is free");
-    let identity = Identity::new("far", fleet(address), None).expect("in the fleet");
+    let identity = Identity::new("far", &fleet(address), None).expect("in the fleet");
     let listen = || TcpListener::bind((ip, 0));
     let node = Node::start(Setup {
         identity: Arc::new(identity),

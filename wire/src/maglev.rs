@@ -68,7 +68,8 @@ impl core::fmt::Debug for HashKey {
 pub const fn table_len(members: usize) -> usize {
     match members {
         0..=655 => 65_537,
-        656..=6_553 => 655_373,
+        656..=2_621 => 262_147,
+        2_622..=6_553 => 655_373,
         _ => 6_553_621,
     }
 }
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn table_lengths_are_prime() {
-        for members in [1, 655, 656, 6_553, 6_554] {
+        for members in [1, 655, 656, 2_621, 2_622, 6_553, 6_554] {
             let len = table_len(members);
             let root = len.isqrt();
             assert!((2..=root).all(|divisor| !len.is_multiple_of(divisor)), "{len} is composite");

@@ -22,7 +22,7 @@ pub struct View {
     /// The store's revision.
     pub revision: u64,
     /// The fleet.
-    pub fleet: Fleet,
+    pub fleet: Arc<Fleet>,
     /// What seems odd about it.
     pub warnings: Arc<[Warning]>,
     /// The addresses that clients are told.
@@ -39,6 +39,7 @@ impl TryFrom<FleetView> for View {
     fn try_from(view: FleetView) -> Result<Self, String> {
         let FleetView { revision, fleet, candidates, lbs, secrets } = view;
         let (fleet, warnings) = fold::read_spec(fleet)?;
+        let fleet = Arc::new(fleet);
         Ok(Self { revision, fleet, warnings: warnings.into(), candidates, lbs, secrets })
     }
 }

@@ -1,7 +1,10 @@
 use std::{net::SocketAddr, path::Path};
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{
+    Deserialize,
+    de::{self, IntoDeserializer},
+};
 use wire::quic_lb::ServerId;
 
 use super::{Fleet, Forward, NodeId, Phase, Serves, State, Warning};
@@ -15,29 +18,29 @@ use crate::{
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    pub(super) hash_key: Option<Key<16>>,
+    pub(crate) hash_key: Option<Key<16>>,
     #[serde(default)]
-    pub(super) routing: Vec<RoutingSpec>,
+    pub(crate) routing: Vec<RoutingSpec>,
     #[serde(default)]
-    pub(super) node: Vec<NodeSpec>,
+    pub(crate) node: Vec<NodeSpec>,
     #[serde(default)]
-    pub(super) session: Vec<SessionSpec>,
+    pub(crate) session: Vec<SessionSpec>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RoutingSpec {
-    pub(super) config: u8,
+pub(crate) struct RoutingSpec {
+    pub(crate) config: u8,
     #[serde(default = "default_server_id_len")]
-    pub(super) server_id_len: usize,
+    pub(crate) server_id_len: usize,
     #[serde(default = "default_nonce_len")]
-    pub(super) nonce_len: usize,
-    pub(super) key: Option<Key<16>>,
-    pub(super) ice_key: Option<Key<32>>,
+    pub(crate) nonce_len: usize,
+    pub(crate) key: Option<Key<16>>,
+    pub(crate) ice_key: Option<Key<32>>,
     #[serde(default)]
-    pub(super) phase: Phase,
+    pub(crate) phase: Phase,
     #[serde(default)]
-    pub(super) since: u64,
+    pub(crate) since: u64,
 }
 
 const fn default_server_id_len() -> usize {
@@ -50,23 +53,23 @@ const fn default_nonce_len() -> usize {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NodeSpec {
-    pub(super) id: NodeId,
+pub(crate) struct NodeSpec {
+    pub(crate) id: NodeId,
     #[serde(default, deserialize_with = "optional_server_id")]
-    pub(super) server_id: Option<ServerId>,
-    pub(super) address: SocketAddr,
+    pub(crate) server_id: Option<ServerId>,
+    pub(crate) address: SocketAddr,
     #[serde(default)]
-    pub(super) forward: Forward,
+    pub(crate) forward: Forward,
     #[serde(default)]
-    pub(super) state: State,
-    #[serde(default = "default_serves", deserialize_with = "serves")]
-    pub(super) serves: Serves,
+    pub(crate) state: State,
+    #[serde(default = "default_serves", deserialize_with = "read_serves")]
+    pub(crate) serves: Serves,
     #[serde(default = "default_weight")]
-    pub(super) weight: u32,
+    pub(crate) weight: u32,
     #[serde(default = "default_pool")]
-    pub(super) pool: String,
+    pub(crate) pool: String,
     #[serde(default)]
-    pub(super) prefix: Vec<IpNet>,
+    pub(crate) prefix: Vec<IpNet>,
 }
 
 const fn default_weight() -> u32 {
@@ -81,28 +84,45 @@ const fn default_serves() -> Serves {
     Serves { ice: true, quic: true }
 }
 
-#[derive(Clone, Copy, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Protocol {
     Ice,
     Quic,
 }
 
-fn serves<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Serves, D::Error> {
-    let protocols = Vec::<Protocol>::deserialize(deserializer)?;
-    Ok(Serves {
-        ice: protocols.contains(&Protocol::Ice),
-        quic: protocols.contains(&Protocol::Quic),
-    })
+impl FromIterator<Protocol> for Serves {
+    fn from_iter<I: IntoIterator<Item = Protocol>>(protocols: I) -> Self {
+        let mut serves = Self { ice: false, quic: false };
+        for protocol in protocols {
+            match protocol {
+                Protocol::Ice => serves.ice = true,
+                Protocol::Quic => serves.quic = true,
+            }
+        }
+        serves
+    }
+}
+
+fn read_serves<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Serves, D::Error> {
+    Vec::<Protocol>::deserialize(deserializer).map(Serves::from_iter)
+}
+
+/// What a node may be chosen for, by the names of it.
+///
+/// # Errors
+/// What is no such name, in one sentence.
+pub(crate) fn serves(names: &[String]) -> Result<Serves, de::value::Error> {
+    names.iter().map(|name| Protocol::deserialize(name.as_str().into_deserializer())).collect()
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SessionSpec {
-    pub(super) ufrag: String,
-    pub(super) node: NodeId,
-    pub(super) client_ufrag: Option<String>,
-    pub(super) address: Option<SocketAddr>,
+pub(crate) struct SessionSpec {
+    pub(crate) ufrag: String,
+    pub(crate) node: NodeId,
+    pub(crate) client_ufrag: Option<String>,
+    pub(crate) address: Option<SocketAddr>,
 }
 
 impl Fleet {

@@ -3,19 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    sync::Arc,
 };
 
-use serde_json::Value;
-
 use crate::{
-    fleet::{Fleet, Warning},
-    fold::Fold,
+    fold::{Fold, Whole},
     records::Unreadable,
     store::{Change, Entry},
 };
-
-/// A fleet as a fold knows it whole: checked, with what seems odd, and as a fleet file would say it.
-pub(crate) type Whole = (Fleet, Vec<Warning>, Value);
 
 /// The last fold that was valid, and what does not fit into it.
 ///
@@ -23,7 +18,7 @@ pub(crate) type Whole = (Fleet, Vec<Warning>, Value);
 /// that it had, and everybody else's changes are applied.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    good: Fold,
+    good: Arc<Fold>,
     /// Not applied yet.
     pending: Vec<Change>,
     /// What is at these keys is left out, and why. Tried again with every change: what was in its way
@@ -86,18 +81,18 @@ impl Kept {
     }
 
     /// What is known.
-    pub(crate) const fn fold(&self) -> &Fold {
+    pub(crate) const fn fold(&self) -> &Arc<Fold> {
         &self.good
     }
 
     /// What is known.
     pub(crate) fn into_fold(self) -> Fold {
-        self.good
+        Arc::unwrap_or_clone(self.good)
     }
 
     /// Applies what of some changes can be; the whole fleet, if that was all of them.
     fn apply(&mut self, changes: &[Change]) -> Option<Whole> {
-        let mut tried = self.good.clone();
+        let mut tried = Fold::clone(&self.good);
         let mut is_another = self.is_another;
         let applied = changes.iter().try_for_each(|change| {
             is_another |= tried.apply(change)?;
@@ -107,7 +102,7 @@ impl Kept {
         let problem = match whole.and_then(|()| is_another.then(|| tried.whole()).transpose()) {
             Ok(whole) => {
                 self.is_another = is_another;
-                self.good = tried;
+                self.good = Arc::new(tried);
                 return whole;
             }
             Err(problem) => problem,

@@ -92,7 +92,7 @@ async fn secrets(api: &Api) -> Result<Option<NodeSecrets>, Problem> {
 fn view(snapshot: &Snapshot, secrets: Option<NodeSecrets>) -> FleetView {
     FleetView {
         revision: snapshot.revision.0,
-        fleet: (*snapshot.spec).clone(),
+        fleet: snapshot.spec().clone(),
         candidates: snapshot.candidates.to_vec(),
         lbs: snapshot.lbs.to_vec(),
         secrets,

@@ -15,6 +15,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, http::StatusCode};
+use serde::de::DeserializeOwned;
 use wire::quic_lb::ConfigId;
 
 use super::{
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     api::{Heartbeat, Load, Own, Registration},
     fleet::{self, NodeId, is_name},
-    records::{self, Alive, FULLEST_MAX, IdUses, Ids, Member, Role, Stats},
+    records::{self, Alive, FULLEST_MAX, IdUses, Ids, Member, Role, Stats, Unreadable},
     registry::{Registry, Wish},
     rooms::NAME_MAX,
     store::{Condition, Entry, LeaseId, Outcome, Store, StoreError, Txn},
@@ -81,16 +82,15 @@ pub(crate) async fn beat<S: Store>(
     let registry = Registry::new(store.clone());
     let mut fresh = false;
     for _ in 0..ATTEMPTS {
-        let (member, _) = read::<_, Member>(&**store, &records::member(&id)).await?;
-        let member = heartbeat.is_welcome(&id, member)?;
-        let (alive, at) = read::<_, Alive>(&**store, &records::node(&id)).await?;
+        let there = There::read(&**store, &id).await?;
+        let member = heartbeat.is_welcome(&id, there.member.clone())?;
         if let Some(member) = member.filter(|member| heartbeat.is_of(member) && fits(&wish, member))
-            && let Some((alive, at)) = alive.zip(at)
+            && let Some((alive, at)) = &there.alive
             && alive.epoch == member.epoch
             && let Some(lease) = at.lease
         {
             // As long as a lease that was just granted lasts, at most.
-            let renewed = renew(&**store, &id, heartbeat, &alive, &at, lease).await?;
+            let renewed = renew(&**store, &id, heartbeat, (alive, at, lease), &there).await?;
             let Some(ttl) = renewed else { continue };
             let Member { epoch, server_id, wanted, .. } = member;
             let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
@@ -234,14 +234,40 @@ fn fits(wish: &Wish, member: &Member) -> bool {
     }
 }
 
+/// What is there of a node.
+struct There {
+    member: Option<Member>,
+    alive: Option<(Alive, Entry)>,
+    stats: Option<Stats>,
+    ids: Option<(Ids, Entry)>,
+}
+
+impl There {
+    /// All of it by one request: a fleet's nodes ask for it all the time.
+    async fn read<S: Store>(store: &S, id: &NodeId) -> Result<Self, Problem> {
+        let keys = [records::member(id), records::node(id), records::stats(id), records::ids(id)];
+        let there = store.get_each(&keys.each_ref().map(String::as_str)).await?;
+        let [member, alive, stats, ids] = there.try_into().unwrap_or_default();
+        Ok(Self {
+            member: member.as_ref().map(records::read).transpose()?,
+            alive: alive.map(with_entry).transpose()?,
+            stats: stats.as_ref().map(records::read).transpose()?,
+            ids: ids.map(with_entry).transpose()?,
+        })
+    }
+}
+
+fn with_entry<T: DeserializeOwned>(entry: Entry) -> Result<(T, Entry), Unreadable> {
+    Ok((records::read(&entry)?, entry))
+}
+
 /// Renews a lease, and keeps what the node says with it. `None`: it has ended, or is another's by now.
 async fn renew<S: Store>(
     store: &S,
     id: &NodeId,
     heartbeat: &Heartbeat,
-    alive: &Alive,
-    at: &Entry,
-    lease: LeaseId,
+    (alive, at, lease): (&Alive, &Entry, LeaseId),
+    there: &There,
 ) -> Result<Option<Duration>, Problem> {
     let ttl = match store.keep_alive(lease).await {
         Ok(ttl) => ttl,
@@ -260,16 +286,15 @@ async fn renew<S: Store>(
     }
     if let Some(load) = &heartbeat.load {
         let Load { sessions, sessions_max, busy_percent, measured } = load.clone();
-        let (before, _) = read::<_, Stats>(store, &records::stats(id)).await?;
-        let report = before.map_or(0, |stats| stats.report) + 1;
+        let report = there.stats.as_ref().map_or(0, |stats| stats.report) + 1;
         let stats = Stats { report, sessions, sessions_max, busy_percent, measured };
         txn.then.push(records::put(records::stats(id), &stats, Some(lease)));
     }
     if let Some(uses) = &heartbeat.ids {
         let ids = Ids { epoch: alive.epoch, uses: uses.clone() };
-        let (before, at) = read::<_, Ids>(store, &records::ids(id)).await?;
+        let is_there = |(before, at): &(Ids, Entry)| *before == ids && at.lease == Some(lease);
         // Also what a former lease would take away.
-        if before.as_ref() != Some(&ids) || at.and_then(|at| at.lease) != Some(lease) {
+        if !there.ids.as_ref().is_some_and(is_there) {
             txn.then.push(records::put(records::ids(id), &ids, Some(lease)));
         }
     }
@@ -281,12 +306,4 @@ async fn renew<S: Store>(
         Ok(Outcome::Refused(_)) | Err(StoreError::LeaseEnded(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-async fn read<S: Store, T: serde::de::DeserializeOwned>(
-    store: &S,
-    key: &str,
-) -> Result<(Option<T>, Option<Entry>), Problem> {
-    let (entry, _) = store.get(key).await?;
-    Ok((entry.as_ref().map(records::read).transpose()?, entry))
 }

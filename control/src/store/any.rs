@@ -100,6 +100,14 @@ impl Store for AnyStore {
         answer
     }
 
+    async fn get_each(&self, keys: &[&str]) -> Result<Vec<Option<Entry>>, StoreError> {
+        let answer = ask!(self, Get, Fate::of, get_each(keys));
+        if let Ok(there) = &answer {
+            self.meter.has_read(there.iter().flatten());
+        }
+        answer
+    }
+
     async fn list(&self, list: List<'_>) -> Result<Page, StoreError> {
         let answer = ask!(self, List, Fate::of, list(list));
         if let Ok(page) = &answer {

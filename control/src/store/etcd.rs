@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{GetOptions, GetResponse, SortOrder, SortTarget, TxnOpResponse};
+use etcd_client::{GetOptions, GetResponse, SortOrder, SortTarget};
 use tokio::net::lookup_host;
 
 use self::{
@@ -137,6 +137,16 @@ impl Store for Etcd {
         Ok((entry, convert::revision(answer.header())))
     }
 
+    async fn get_each(&self, keys: &[&str]) -> Result<Vec<Option<Entry>>, StoreError> {
+        rules::check_keys(keys)?;
+        let answer = self.members.repeat(|client| {
+            let request = convert::reads(&self.keys, keys);
+            let mut kv = client.kv_client().max_decoding_message_size(ANSWER_MAX);
+            async move { kv.txn(request).await }
+        });
+        convert::found(&self.keys, &answer.await.map_err(Failure::into_error)?)
+    }
+
     async fn list(&self, list: List<'_>) -> Result<Page, StoreError> {
         rules::check_list(&list)?;
         // etcd's first revision is 1, and to be asked for 0 is to be asked for the newest.
@@ -192,13 +202,7 @@ impl Store for Etcd {
         if answer.succeeded() {
             return Ok(Outcome::Committed(convert::revision(answer.header())));
         }
-        let there = answer.op_responses().into_iter().map(|found| match found {
-            TxnOpResponse::Get(found) => {
-                found.kvs().first().map(|found| entry_of(&self.keys, found)).transpose()
-            }
-            _ => Ok(None),
-        });
-        Ok(Outcome::Refused(there.collect::<Result<_, _>>()?))
+        Ok(Outcome::Refused(convert::found(&self.keys, &answer)?))
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {

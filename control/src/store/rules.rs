@@ -15,6 +15,14 @@ pub(super) fn check_key(key: &str) -> Result<(), StoreError> {
     check_text(key, "key")
 }
 
+/// What can be read at once.
+pub(super) fn check_keys(keys: &[&str]) -> Result<(), StoreError> {
+    if keys.len() > TXN_MAX {
+        return invalid(format!("at most {TXN_MAX} keys are read at once, not {}", keys.len()));
+    }
+    keys.iter().try_for_each(|key| check_key(key))
+}
+
 /// What a prefix must be: as a key, or empty, which is every key's.
 pub(super) fn check_prefix(prefix: &str) -> Result<(), StoreError> {
     check_text(prefix, "prefix")

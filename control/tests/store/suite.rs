@@ -22,6 +22,7 @@ macro_rules! conformance {
             }
             lists {
                 a_list_has_its_prefix_only_in_the_order_of_the_keys
+                several_keys_are_read_at_once_and_in_the_order_in_which_they_are_asked_for
                 a_page_ends_where_it_is_to_and_says_whether_there_is_more
                 pages_of_one_list_fit_together_while_others_write
                 a_past_revision_is_listed_as_it_was

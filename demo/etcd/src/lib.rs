@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    param::clock_ticks_per_second,
+    process::{Pid, Signal, kill_process},
+};
 use tempfile::TempDir;
 
 /// How long a cluster may take to be there.
@@ -225,6 +228,14 @@ impl Cluster {
             .map_err(|error| StartError::Late(format!("compaction: {error}")))
     }
 
+    /// Time on the CPU of all members that run, since each was started.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        let running = self.members.iter().filter_map(|member| member.running.as_ref());
+        let ticks: u64 = running.filter_map(|child| ticks(child.id())).sum();
+        Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64)
+    }
+
     fn is_healthy(&self, index: usize) -> bool {
         if self.shape.tls.is_some() {
             // Who has no certificate is told nothing; that it listens must do.
@@ -322,4 +333,12 @@ fn free_ports(count: usize) -> io::Result<Vec<u16>> {
         .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
         .collect::<Result<_, _>>()?;
     held.iter().map(|listener| listener.local_addr().map(|address| address.port())).collect()
+}
+
+/// Ticks that a process has spent, in user and system mode: the fields 14 and 15 of its `stat` (proc(5)),
+/// behind its name, in which there may be anything.
+fn ticks(process: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().ok()).sum()
 }

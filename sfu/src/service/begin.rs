@@ -83,7 +83,7 @@ pub async fn with_line(
             }
         };
         let News { fleet, warnings, view } = news;
-        match (Identity::new(&config.name, fleet, config.config_id()), view) {
+        match (Identity::new(&config.name, &fleet, config.config_id()), view) {
             (Ok(identity), Some(view)) => {
                 warn_about(&source.name(), warnings);
                 break (Arc::new(identity), view);

@@ -32,7 +32,7 @@ impl Loaded {
         let (beginning, warnings) = match (&config.fleet.path, config.fleet.line(file)?) {
             (Some(path), None) => {
                 let (fleet_file, fleet, warnings) = FleetFile::open(path)?;
-                let identity = Identity::new(&config.name, fleet, config.config_id())
+                let identity = Identity::new(&config.name, &fleet, config.config_id())
                     .map_err(|problem| ServiceError::Fleet { file: path.clone(), problem })?;
                 (Beginning::File(Box::new((fleet_file, identity))), warnings)
             }

@@ -144,7 +144,7 @@ impl Membership {
             }
         };
         let from = self.source.name();
-        let applied = self.identity.apply(fleet);
+        let applied = self.identity.apply(&fleet);
         self.freshness.set_refused(applied.is_err());
         match applied {
             Ok(()) => {

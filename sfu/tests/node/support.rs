@@ -28,7 +28,7 @@ pub(crate) async fn node() -> (Node, SocketAddr, SocketAddr) {
     let plain = Socket::plain(any).expect("a port is free");
     let addresses = (tunnel.local_addr(), plain.local_addr());
     let node = Node::start(Setup {
-        identity: Arc::new(Identity::new("a", fleet, None).expect("a node of it")),
+        identity: Arc::new(Identity::new("a", &fleet, None).expect("a node of it")),
         sockets: vec![tunnel, plain],
         candidates: vec![addresses.1],
         keys: FleetKeys { reset: [1; KEY_LEN], token: [2; KEY_LEN] },

@@ -1,7 +1,8 @@
 //! Transactions and entries in etcd's words, and back.
 
 use etcd_client::{
-    Compare, CompareOp, KeyValue, PutOptions, ResponseHeader, Txn as Request, TxnOp,
+    Compare, CompareOp, KeyValue, PutOptions, ResponseHeader, Txn as Request, TxnOp, TxnOpResponse,
+    TxnResponse,
 };
 
 use crate::store::{Condition, Entry, LeaseId, Revision, Span, StoreError, Txn, Write};
@@ -117,6 +118,21 @@ pub(super) fn request(keys: &Keys, txn: &Txn) -> Request {
     let see = |condition: &Condition| TxnOp::get(keys.full(condition.key()), None);
     let otherwise: Vec<_> = txn.when.iter().map(see).collect();
     Request::new().when(when).and_then(then).or_else(otherwise)
+}
+
+/// What reads some keys at once.
+pub(super) fn reads(keys: &Keys, wanted: &[&str]) -> Request {
+    let reads: Vec<_> = wanted.iter().map(|key| TxnOp::get(keys.full(key), None)).collect();
+    Request::new().and_then(reads)
+}
+
+/// What a transaction has read, key by key.
+pub(super) fn found(keys: &Keys, answer: &TxnResponse) -> Result<Vec<Option<Entry>>, StoreError> {
+    let there = answer.op_responses().into_iter().map(|found| match found {
+        TxnOpResponse::Get(found) => found.kvs().first().map(|one| entry_of(keys, one)).transpose(),
+        _ => Ok(None),
+    });
+    there.collect()
 }
 
 fn compare(keys: &Keys, condition: &Condition) -> Compare {

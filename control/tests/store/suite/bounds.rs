@@ -33,6 +33,7 @@ pub(crate) async fn keys_are_held_to_their_bounds(subject: impl Subject) {
     assert!(get(store, &longest).await.is_some());
     for key in bad_keys() {
         assert_invalid("a read", store.get(&key).await);
+        assert_invalid("a read of several", store.get_each(&["a", &key]).await);
         assert_invalid("a put", store.commit(always([put("a", ""), put(&key, "")])).await);
         assert_invalid("a delete", store.commit(always([delete(&key)])).await);
         let conditions = [
@@ -85,6 +86,8 @@ pub(crate) async fn transactions_are_held_to_their_bounds(subject: impl Subject)
     assert_invalid("conditions", store.commit(txn).await);
     let txn = Txn { when: absents(half), then: puts(TXN_MAX - half + 1) };
     assert_invalid("both", store.commit(txn).await);
+    assert_eq!(store.get_each(&["000"; TXN_MAX]).await.map(|there| there.len()), Ok(TXN_MAX));
+    assert_invalid("reads", store.get_each(&["000"; TXN_MAX + 1]).await);
 
     let large =
         |key: &str, bytes| Write::Put { key: key.into(), value: vec![7; bytes], lease: None };

@@ -25,6 +25,19 @@ pub(crate) async fn a_list_has_its_prefix_only_in_the_order_of_the_keys(subject:
     }
 }
 
+pub(crate) async fn several_keys_are_read_at_once_and_in_the_order_in_which_they_are_asked_for(
+    subject: impl Subject,
+) {
+    let store = &**subject.store();
+    write(store, [put("a", "1"), put("b", "2")]).await;
+    let last = write(store, [put("b", "3"), delete("a"), put("c", "")]).await;
+    let there = store.get_each(&["c", "a", "b", "c"]).await.expect("read");
+    let (b, c) = (get(store, "b").await, get(store, "c").await);
+    assert_eq!(there, [c.clone(), None, b, c]);
+    assert_eq!(store.get_each(&[]).await, Ok(Vec::new()));
+    assert_eq!(revision(store).await, last, "nothing was changed by that");
+}
+
 pub(crate) async fn a_page_ends_where_it_is_to_and_says_whether_there_is_more(
     subject: impl Subject,
 ) {
