@@ -76,7 +76,7 @@ pub enum StoreKind {
 pub struct Http {
     /// Where the API, health and metrics are served.
     pub listen: SocketAddr,
-    /// What calls that change something must say. [`Config::read`] puts here what `token_file` holds.
+    /// What calls that change something must say. [`Config::read`](super::Config::read) puts here what `token_file` holds.
     #[serde(deserialize_with = "token")]
     pub token: Option<Token>,
     /// The same, in a file of its own; relative to the configuration file.
@@ -99,7 +99,7 @@ pub struct Http {
     pub jwt: Option<JwtConfig>,
     /// TLS, instead of plain HTTP.
     pub tls: Option<TlsConfig>,
-    /// How they are known, from the key that `jwt` names. [`Config::read`] puts it here.
+    /// How they are known, from the key that `jwt` names. [`Config::read`](super::Config::read) puts it here.
     #[serde(skip)]
     pub verifier: Option<Verifier>,
 }
