@@ -130,7 +130,8 @@ pub(crate) async fn session(
                 new;
             let body = json!({
                 "node": node, "ufrag": ufrag, "client_ufrag": client_ufrag, "address": address,
-                "room": room, "participant": participant, "ttl_s": ttl, "sdp": sdp.as_deref().map(read).transpose()?,
+                "room": room, "participant": participant, "ttl_s": ttl,
+                "sdp": sdp.as_deref().map(read).transpose()?,
             });
             let known: Value = client.ask(Method::POST, "/v1/sessions", Some(&body)).await?;
             match (known["sdp"].as_str(), output) {

@@ -33,6 +33,7 @@ pub mod registry;
 pub mod resolve;
 pub mod rooms;
 pub mod rotation;
+pub mod route;
 pub mod service;
 pub mod source;
 pub mod store;

@@ -247,7 +247,11 @@ impl There {
     async fn read<S: Store>(store: &S, id: &NodeId) -> Result<Self, Problem> {
         let keys = [records::member(id), records::node(id), records::stats(id), records::ids(id)];
         let there = store.get_each(&keys.each_ref().map(String::as_str)).await?;
-        let [member, alive, stats, ids] = there.try_into().unwrap_or_default();
+        // One that said less must not make a node that is in look like one that is not.
+        let [member, alive, stats, ids] = there.try_into().map_err(|there: Vec<_>| {
+            let problem = format!("it was asked for 4 keys, and told of {}", there.len());
+            StoreError::Unavailable(problem)
+        })?;
         Ok(Self {
             member: member.as_ref().map(records::read).transpose()?,
             alive: alive.map(with_entry).transpose()?,

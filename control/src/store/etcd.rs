@@ -18,12 +18,7 @@ mod feed;
 mod members;
 mod options;
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use etcd_client::{GetOptions, GetResponse, SortOrder, SortTarget};
 use tokio::net::lookup_host;
@@ -37,6 +32,7 @@ use self::{
 use super::{
     Entry, LeaseId, List, Outcome, Page, Revision, Span, Store, StoreError, Txn, Watch, rules,
 };
+use crate::route;
 
 pub use options::{ConnectError, EtcdOptions, InvalidCluster, Password};
 
@@ -60,20 +56,13 @@ impl Etcd {
         Ok(Self { members: Arc::new(Members::new(options)?), keys })
     }
 
-    /// The address that members see us at, by the system's routes: to connect a UDP socket sends nothing.
+    /// The address that members see us at, by the system's routes.
     pub async fn seen_from(&self) -> Option<IpAddr> {
         for endpoint in self.members.endpoints() {
-            let host = endpoint.split("//").nth(1)?.trim_end_matches('/');
-            let Ok(addresses) = lookup_host(host).await else { continue };
-            for address in addresses {
-                let any: IpAddr = match address {
-                    SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-                    SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-                };
-                let Ok(socket) = UdpSocket::bind((any, 0)) else { continue };
-                if socket.connect(address).is_ok() {
-                    return socket.local_addr().ok().map(|local| local.ip());
-                }
+            let Some((_, host)) = endpoint.split_once("//") else { continue };
+            let Ok(mut addresses) = lookup_host(host.trim_end_matches('/')).await else { continue };
+            if let Some(source) = addresses.find_map(route::source_towards) {
+                return Some(source);
             }
         }
         None

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use control::{
     client::ClientError,
     fleet::{Fleet, Node, NodeId},
     line::Line,
+    route::source_towards,
 };
 use tokio::{
     task::JoinHandle,
@@ -138,18 +139,9 @@ impl Reporter {
     }
 }
 
-/// Where datagrams for the nodes of a fleet leave from, by the system's routes: connecting a socket
-/// sends nothing.
+/// Where datagrams for the nodes of a fleet leave from.
 fn sources(fleet: &Fleet) -> BTreeSet<IpAddr> {
-    let source = |node: &Node| {
-        let any: IpAddr = match node.address {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = UdpSocket::bind((any, 0)).ok()?;
-        socket.connect(node.address).ok()?;
-        socket.local_addr().ok().map(|local| local.ip())
-    };
+    let source = |node: &Node| source_towards(node.address);
     fleet.nodes.iter().filter_map(source).take(NODES_ASKED).collect()
 }
 
