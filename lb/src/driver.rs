@@ -19,6 +19,7 @@ mod lessons;
 mod ports;
 mod send;
 mod socket;
+mod trains;
 mod worker;
 
 pub(crate) use descriptors::allow as allow_descriptors;

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-/// Room for one control message of packet information, IPv4's or IPv6's.
+/// Room for a control message of packet information, IPv4's or IPv6's, and one of a length.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub(super) struct Control(pub(super) [u8; CONTROL_LEN]);
@@ -107,27 +107,47 @@ pub(super) fn destination(header: &libc::msghdr) -> Option<IpAddr> {
     None
 }
 
-/// Writes a control message that makes the kernel send from `source`; says how many bytes of
-/// `control` it takes.
-pub(super) fn source(source: IpAddr, control: &mut Control) -> usize {
-    match source {
-        IpAddr::V4(v4) => {
+/// Writes control messages that make the kernel send from `source`, and cut what it sends into pieces of
+/// `segment` bytes, where these are said; says how many bytes of `control` they take.
+pub(super) fn write(source: Option<IpAddr>, segment: Option<u16>, control: &mut Control) -> usize {
+    let behind = match source {
+        None => 0,
+        Some(IpAddr::V4(v4)) => {
             let info = libc::in_pktinfo {
                 ipi_ifindex: 0,
                 ipi_spec_dst: libc::in_addr { s_addr: u32::from(v4).to_be() },
                 ipi_addr: libc::in_addr { s_addr: 0 },
             };
-            write_control(control, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
+            write_control::<0, _>(control, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
         }
-        IpAddr::V6(v6) => {
+        Some(IpAddr::V6(v6)) => {
             let info = libc::in6_pktinfo {
                 ipi6_addr: libc::in6_addr { s6_addr: v6.octets() },
                 ipi6_ifindex: 0,
             };
-            write_control(control, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
+            write_control::<0, _>(control, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
         }
+    };
+    let Some(segment) = segment else { return behind };
+    let (level, kind) = (libc::SOL_UDP, libc::UDP_SEGMENT);
+    match source {
+        None => write_control::<0, _>(control, level, kind, segment),
+        Some(IpAddr::V4(_)) => write_control::<BEHIND_V4, _>(control, level, kind, segment),
+        Some(IpAddr::V6(_)) => write_control::<BEHIND_V6, _>(control, level, kind, segment),
     }
 }
+
+/// Bytes that the first message of [`write`] takes.
+pub(super) const fn source_len(source: Option<IpAddr>) -> usize {
+    match source {
+        None => 0,
+        Some(IpAddr::V4(_)) => BEHIND_V4,
+        Some(IpAddr::V6(_)) => BEHIND_V6,
+    }
+}
+
+const BEHIND_V4: usize = control_len(mem::size_of::<libc::in_pktinfo>()).0;
+const BEHIND_V6: usize = control_len(mem::size_of::<libc::in6_pktinfo>()).0;
 
 /// Bytes of a message in the buffer, and of the message without its padding.
 const fn control_len(data: usize) -> (usize, usize) {
@@ -136,23 +156,34 @@ const fn control_len(data: usize) -> (usize, usize) {
     let space = unsafe { libc::CMSG_SPACE(data as u32) } as usize;
     // SAFETY: as above.
     let length = unsafe { libc::CMSG_LEN(data as u32) } as usize;
-    assert!(space <= CONTROL_LEN, "the buffer has room for one");
     (space, length)
 }
 
-fn write_control<T: Copy>(control: &mut Control, level: i32, kind: i32, info: T) -> usize {
-    let (space, length) = const { control_len(mem::size_of::<T>()) };
-    *control = Control::EMPTY;
-    let at = control.0.as_mut_ptr();
+/// Writes a message at the byte `AT` of the buffer; says where it ends.
+fn write_control<const AT: usize, T: Copy>(
+    control: &mut Control,
+    level: i32,
+    kind: i32,
+    info: T,
+) -> usize {
+    let (space, length) = const {
+        let (space, length) = control_len(mem::size_of::<T>());
+        assert!(AT.is_multiple_of(8), "messages are aligned");
+        assert!(AT + space <= CONTROL_LEN, "the buffer has room for it");
+        (space, length)
+    };
+    let area = &mut control.0[AT..AT + space];
+    area.fill(0);
+    let at = area.as_mut_ptr();
     let head = libc::cmsghdr { cmsg_len: length as _, cmsg_level: level, cmsg_type: kind };
-    // SAFETY: `control` is aligned for a `cmsghdr` (8 bytes) and, as `control_len` asserts at
-    // compile time, has room for the header and `info` behind it.
+    // SAFETY: `control` is aligned for a `cmsghdr` (8 bytes), and so is what is a multiple of 8 behind its
+    // beginning; as is asserted at compile time, there is room for the header and `info` behind it.
     unsafe { at.cast::<libc::cmsghdr>().write(head) };
     // SAFETY: the data begins one aligned header behind the beginning, inside the buffer.
     let data = unsafe { libc::CMSG_DATA(at.cast::<libc::cmsghdr>()) };
     // SAFETY: there is room for `info` at `data`, at whatever alignment that has.
     unsafe { data.cast::<T>().write_unaligned(info) };
-    space
+    AT + space
 }
 
 #[cfg(test)]

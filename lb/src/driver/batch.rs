@@ -87,6 +87,12 @@ impl Batch {
         self.count = 0;
     }
 
+    /// How many were received.
+    #[cfg(test)]
+    pub(super) const fn datagrams(&self) -> usize {
+        self.count
+    }
+
     /// Whether [`Batch::receive_more`] has no room left.
     pub(super) const fn is_full(&self) -> bool {
         self.count == BATCH

@@ -6,34 +6,30 @@ use std::{
     ptr,
 };
 
+use tracing::info;
+
 use super::{
     BATCH,
     address::{self, Control},
     batch::{Batch, Bytes, SPARES},
+    trains::{Trains, Way},
 };
 
 /// Most that leaves behind one receive batch: each datagram received, and what was held before.
 const QUEUE: usize = BATCH + SPARES;
 
-/// Datagrams of one receive batch that leave by one socket, or each by the socket of its lane, in the
-/// order in which they came.
+/// Datagrams of one receive batch that leave by one socket, or each by the socket of its lane. Those of a
+/// flow leave in the order in which they came, and go together with others of theirs where they can.
 pub(super) struct SendQueue {
-    entries: Vec<Entry>,
+    trains: Trains,
+    /// The datagrams, by their numbers.
+    datagrams: Vec<Bytes>,
+    /// One for each train, as are controls and headers.
     names: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
-    vectors: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
-}
-
-struct Entry {
-    /// Stands for a socket, in a queue that has several.
-    lane: u32,
-    /// Which of the entries it is in the order of arrival.
-    number: usize,
-    bytes: Bytes,
-    to: SocketAddr,
-    /// The local address to send from, for a socket that is bound to more than one.
-    from: Option<IpAddr>,
+    /// One for each datagram, train by train.
+    vectors: Vec<libc::iovec>,
 }
 
 impl SendQueue {
@@ -42,36 +38,37 @@ impl SendQueue {
         // are null until `flush` sets them.
         let (name, vector, header) = unsafe { mem::zeroed() };
         Self {
-            entries: Vec::with_capacity(QUEUE),
+            trains: Trains::new(QUEUE),
+            datagrams: Vec::with_capacity(QUEUE),
             names: vec![name; QUEUE],
             controls: vec![Control::EMPTY; QUEUE],
-            vectors: vec![vector; QUEUE],
             headers: vec![header; QUEUE],
+            vectors: vec![vector; QUEUE],
         }
     }
 
     /// Queues a datagram. A queue holds all that one batch has, so there is always room.
     pub(super) fn push(&mut self, bytes: Bytes, to: SocketAddr, from: Option<IpAddr>) {
-        self.add(0, bytes, to, from);
+        self.add(Way { lane: 0, to, from }, bytes);
     }
 
     /// Queues a datagram for the socket of a lane.
     pub(super) fn push_to(&mut self, lane: u32, bytes: Bytes, to: SocketAddr) {
-        self.add(lane, bytes, to, None);
+        self.add(Way { lane, to, from: None }, bytes);
     }
 
-    fn add(&mut self, lane: u32, bytes: Bytes, to: SocketAddr, from: Option<IpAddr>) {
-        let number = self.entries.len();
-        debug_assert!(number < QUEUE, "one entry for each of the batch's buffers");
-        self.entries.push(Entry { lane, number, bytes, to, from });
+    fn add(&mut self, way: Way, bytes: Bytes) {
+        debug_assert!(self.datagrams.len() < QUEUE, "one for each of the batch's buffers");
+        self.trains.push(way, bytes.len);
+        self.datagrams.push(bytes);
     }
 
     /// Sends everything; says how many datagrams the system refused. One that is refused does not
     /// keep the others back.
     pub(super) fn flush(&mut self, socket: BorrowedFd<'_>, batch: &Batch) -> usize {
-        let count = self.prepare(batch);
-        let refused = self.send(0..count, socket);
-        self.entries.clear();
+        self.prepare(batch);
+        let refused = self.send(0..self.trains.trains().len(), socket);
+        self.clear();
         refused
     }
 
@@ -81,34 +78,36 @@ impl SendQueue {
         socket: impl Fn(u32) -> Option<BorrowedFd<'a>>,
         batch: &Batch,
     ) -> usize {
-        self.entries.sort_unstable_by_key(|entry| (entry.lane, entry.number));
-        let count = self.prepare(batch);
+        self.trains.by_lane();
+        self.prepare(batch);
         let mut refused = 0;
         let mut begin = 0;
-        while begin < count {
-            let lane = self.entries[begin].lane;
-            let same = self.entries[begin..].iter().take_while(|entry| entry.lane == lane);
-            let end = begin + same.count();
+        while let Some((lane, run)) = self.trains.run(begin) {
+            begin = run.end;
             refused += match socket(lane) {
-                Some(socket) => self.send(begin..end, socket),
-                None => end - begin,
+                Some(socket) => self.send(run, socket),
+                None => self.trains.count(run),
             };
-            begin = end;
         }
-        self.entries.clear();
+        self.clear();
         refused
     }
 
-    /// Sends some of the entries, which are prepared; says how many the system refused.
+    fn clear(&mut self) {
+        self.trains.clear();
+        self.datagrams.clear();
+    }
+
+    /// Sends some of the trains, which are prepared; says how many datagrams the system refused.
     fn send(&mut self, which: Range<usize>, socket: BorrowedFd<'_>) -> usize {
         let Range { start: mut done, end: count } = which;
         let mut refused = 0;
         while done < count {
             let rest = &mut self.headers[done..count];
-            // SAFETY: `prepare` has set a header for each entry, and these are some of them. Each
-            // points to the bytes of a batch, which both callers borrow until they have sent, and to a
-            // name and control area in `self`, with their true lengths; the kernel only reads them. The
-            // descriptor is open for as long as it is borrowed.
+            // SAFETY: `prepare` has set a header for each train, and these are some of them. Each points
+            // to vectors in `self`, which point to bytes of a batch that both callers borrow until they
+            // have sent, and to a name and control area in `self`, with their true lengths; the kernel
+            // only reads them. The descriptor is open for as long as it is borrowed.
             let sent = unsafe {
                 libc::sendmmsg(
                     socket.as_raw_fd(),
@@ -117,51 +116,194 @@ impl SendQueue {
                     libc::MSG_DONTWAIT,
                 )
             };
-            match usize::try_from(sent) {
-                Ok(sent) if sent > 0 => done += sent,
-                _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            let error = match usize::try_from(sent) {
+                Ok(sent) if sent > 0 => {
+                    done += sent;
+                    continue;
+                }
+                _ => io::Error::last_os_error(),
+            };
+            // Any other error is of the first one left, which is given up, or sent in pieces.
+            if is_full(&error) {
                 // Full for the first one left is full for all of them.
-                _ if is_full(&io::Error::last_os_error()) => {
-                    refused += count - done;
-                    done = count;
-                }
-                // Any other error is of the first one left, which is given up.
-                _ => {
-                    refused += 1;
-                    done += 1;
-                }
+                refused += self.trains.count(done..count);
+                done = count;
+            } else if error.kind() != io::ErrorKind::Interrupted {
+                refused += self.send_apart(done, &error, socket);
+                done += 1;
             }
         }
         refused
     }
 
-    fn prepare(&mut self, batch: &Batch) -> usize {
-        let areas = self.names.iter_mut().zip(&mut self.controls).zip(&mut self.vectors);
-        for (entry, (((name, control), vector), header)) in
-            self.entries.iter().zip(areas.zip(&mut self.headers))
-        {
-            let bytes = batch.bytes(entry.bytes);
-            *vector =
-                libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    /// Sends each datagram of a train by itself, since all together were refused; says how many are
+    /// refused again.
+    fn send_apart(&mut self, train: usize, error: &io::Error, socket: BorrowedFd<'_>) -> usize {
+        let Some(&train_there) = self.trains.trains().get(train) else { return 0 };
+        if train_there.count == 1 {
+            return 1;
+        }
+        let mut header = self.headers[train].msg_hdr;
+        header.msg_iovlen = 1;
+        header.msg_controllen = address::source_len(train_there.way.from) as _;
+        let mut refused = 0;
+        for _ in 0..train_there.count {
+            // SAFETY: the header is one of those that `send` speaks of, with less of it: one of the vectors
+            // of its train, and of its control area what stands before the length of segments.
+            let sent =
+                unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
+            refused += usize::from(sent < 0);
+            // SAFETY: a train has as many vectors, one behind the other, as it has datagrams; behind the
+            // last the pointer is not used.
+            header.msg_iov = unsafe { header.msg_iov.add(1) };
+        }
+        // That one is too long for the link says nothing about trains.
+        let cannot = [libc::EIO, libc::EINVAL, libc::EOPNOTSUPP];
+        if refused == 0 && error.raw_os_error().is_some_and(|code| cannot.contains(&code)) {
+            info!("datagrams are sent one by one: the system cannot cut up trains here: {error}");
+            self.trains.separate();
+        }
+        refused
+    }
+
+    fn prepare(&mut self, batch: &Batch) {
+        let areas = self.names.iter_mut().zip(&mut self.controls).zip(&mut self.headers);
+        let mut vectors = &mut self.vectors[..];
+        for (train, ((name, control), header)) in self.trains.trains().iter().zip(areas) {
+            let (own, rest) = vectors.split_at_mut(train.count.into());
+            vectors = rest;
+            for (number, vector) in self.trains.datagrams(train).zip(&mut *own) {
+                let bytes = batch.bytes(self.datagrams[number]);
+                *vector = libc::iovec {
+                    iov_base: bytes.as_ptr().cast_mut().cast(),
+                    iov_len: bytes.len(),
+                };
+            }
             let header = &mut header.msg_hdr;
-            header.msg_namelen = address::to_storage(entry.to, name) as u32;
+            header.msg_namelen = address::to_storage(train.way.to, name) as u32;
             header.msg_name = ptr::from_mut(name).cast();
-            header.msg_iov = vector;
-            header.msg_iovlen = 1;
+            header.msg_iov = own.as_mut_ptr();
+            header.msg_iovlen = own.len() as _;
             header.msg_flags = 0;
-            (header.msg_control, header.msg_controllen) = match entry.from {
-                Some(from) => {
-                    let length = address::source(from, control);
-                    (control.0.as_mut_ptr().cast(), length as _)
-                }
-                None => (ptr::null_mut(), 0),
+            let segment = (train.count > 1).then_some(train.segment as u16);
+            header.msg_controllen = address::write(train.way.from, segment, control) as _;
+            header.msg_control = match header.msg_controllen {
+                0 => ptr::null_mut(),
+                _ => control.0.as_mut_ptr().cast(),
             };
         }
-        self.entries.len()
     }
 }
 
 /// Whether the socket, or the system, has no room just now.
 fn is_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::UdpSocket, os::fd::AsFd, time::Duration};
+
+    use super::*;
+
+    fn socket() -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket takes it");
+        socket
+    }
+
+    /// A batch of datagrams of these lengths, each filled with its number.
+    fn batch(lengths: &[usize]) -> Batch {
+        let (from, to) = (socket(), socket());
+        let at = to.local_addr().expect("bound");
+        for (number, len) in (0..).zip(lengths) {
+            from.send_to(&vec![number; *len], at).expect("sent");
+        }
+        let mut batch = Batch::new();
+        while batch.receive_more(to.as_fd(), lengths.len()).is_err()
+            || batch.datagrams() < lengths.len()
+        {}
+        batch
+    }
+
+    /// Has the kernel hand over trains as they come (UDP GRO).
+    fn in_trains(socket: &UdpSocket) {
+        let on: libc::c_int = 1;
+        // SAFETY: `on` is a live `int` of that length, which is what the option takes.
+        let set = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_UDP,
+                libc::UDP_GRO,
+                (&raw const on).cast(),
+                mem::size_of_val(&on) as u32,
+            )
+        };
+        assert_eq!(set, 0, "{}", io::Error::last_os_error());
+    }
+
+    fn received(socket: &UdpSocket) -> Vec<u8> {
+        let mut buffer = vec![0; 64 * 1024];
+        let len = socket.recv(&mut buffer).expect("there in time");
+        buffer.truncate(len);
+        buffer
+    }
+
+    #[test]
+    fn what_goes_to_one_address_leaves_as_one_train_and_arrives_as_it_was() {
+        let batch = batch(&[500, 500, 500, 20, 500, 300]);
+        let (one, other, sender) = (socket(), socket(), socket());
+        in_trains(&one);
+        let mut queue = SendQueue::new();
+        let to = |socket: &UdpSocket| socket.local_addr().expect("bound");
+        for slot in 0..6 {
+            let way = if slot == 3 { &other } else { &one };
+            queue.push(batch.whole(slot), to(way), None);
+        }
+        assert_eq!(queue.flush(sender.as_fd(), &batch), 0);
+        let parts = [[0; 500], [1; 500], [2; 500], [4; 500]].concat();
+        assert_eq!(received(&one), [parts, vec![5; 300]].concat());
+        assert_eq!(received(&other), [3; 20]);
+        // To who knows nothing of trains, each is one again; and from an address that is said.
+        queue.push(batch.whole(0), to(&other), Some([127, 0, 0, 9].into()));
+        queue.push(batch.whole(1), to(&other), Some([127, 0, 0, 9].into()));
+        let wildcard = UdpSocket::bind("0.0.0.0:0").expect("a port");
+        assert_eq!(queue.flush(wildcard.as_fd(), &batch), 0);
+        let mut buffer = [0; 1_000];
+        for number in [0, 1] {
+            let (len, from) = other.recv_from(&mut buffer).expect("there in time");
+            assert_eq!((&buffer[..len], from.ip()), (&[number; 500][..], [127, 0, 0, 9].into()));
+        }
+    }
+
+    #[test]
+    fn what_is_refused_together_is_tried_apart_and_counted() {
+        // A socket without a checksum cannot send trains at all.
+        let batch = batch(&[500; 3]);
+        let (to, sender) = (socket(), socket());
+        let off: libc::c_int = 1;
+        // SAFETY: `off` is a live `int` of that length, which is what the option takes.
+        let set = unsafe {
+            libc::setsockopt(
+                sender.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_NO_CHECK,
+                (&raw const off).cast(),
+                mem::size_of_val(&off) as u32,
+            )
+        };
+        assert_eq!(set, 0, "{}", io::Error::last_os_error());
+        let mut queue = SendQueue::new();
+        for _ in 0..2 {
+            (0..3).for_each(|slot| {
+                queue.push(batch.whole(slot), to.local_addr().expect("bound"), None)
+            });
+            assert_eq!(queue.flush(sender.as_fd(), &batch), 0);
+            (0..3).for_each(|number| assert_eq!(received(&to), [number; 500]));
+        }
+        // And where each of them is refused, each counts.
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        (0..3).for_each(|slot| queue.push(batch.whole(slot), nowhere, None));
+        assert_eq!(queue.flush(socket().as_fd(), &batch), 3);
+    }
 }
