@@ -60,7 +60,7 @@ fn main() {
     println!("| --- | --- | --- | --- | --- |");
     for rate in [20_000, 130_000, 0] {
         let mut costs = Vec::new();
-        for who in [Who::Floor, Who::Lb] {
+        for who in [Who::Floor, Who::LbAtOnce, Who::Lb] {
             let runs = (0..rounds).map(|_| place.run(who, rate, Duration::from_secs(seconds)));
             // Others on the machine make a run dearer, and never cheaper.
             let best = runs.min_by(|one, other| one.cost().total_cmp(&other.cost()));
@@ -82,6 +82,8 @@ fn main() {
 #[derive(Clone, Copy, Debug)]
 enum Who {
     Floor,
+    /// With `io.batch_window` off.
+    LbAtOnce,
     Lb,
 }
 
@@ -141,7 +143,8 @@ impl Place {
             let stop = stop.clone();
             move || match who {
                 Who::Floor => floor(&stop, &ready),
-                Who::Lb => lb(&stop, &ready),
+                Who::LbAtOnce => lb(&stop, &ready, Duration::ZERO),
+                Who::Lb => lb(&stop, &ready, Io::default().batch_window),
             }
         });
         is_ready.recv().expect("it forwards");
@@ -151,7 +154,7 @@ impl Place {
         });
         let thread = match who {
             Who::Floor => "floor",
-            Who::Lb => "worker-0",
+            Who::LbAtOnce | Who::Lb => "worker-0",
         };
         thread::sleep(Duration::from_millis(300));
         let (begin, cpu, before) =
@@ -254,13 +257,13 @@ fn sink(stop: &AtomicBool, arrived: &AtomicU64) {
     }
 }
 
-fn lb(stop: &AtomicBool, ready: &mpsc::Sender<()>) {
+fn lb(stop: &AtomicBool, ready: &mpsc::Sender<()>, batch_window: Duration) {
     let text = FleetText::new(&[ROUTING]);
     let text = text.node(Node::new("sfu-1", kit::address(NODE)).server_id(&SERVER)).to_string();
     let fleet = Fleet::parse("fleet.toml".as_ref(), &text).expect("valid").0;
     let tunnel = kit::address("10.8.2.2:0");
     let config = Config {
-        io: Io { workers: 1, tunnel, ..Io::default() },
+        io: Io { workers: 1, tunnel, batch_window, ..Io::default() },
         ..Config::listening_on(kit::address(VIP))
     };
     let _lb = LoadBalancer::start(&config, fleet).expect("it starts");

@@ -20,6 +20,7 @@ mod ports;
 mod send;
 mod socket;
 mod trains;
+mod window;
 mod worker;
 
 pub(crate) use descriptors::allow as allow_descriptors;

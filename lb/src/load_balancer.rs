@@ -201,7 +201,7 @@ impl LoadBalancer {
                     seed,
                 };
                 let engine = Engine::new(table.clone(), setup, now());
-                Ok(driver::spawn(number, engine, sockets, lessons)?)
+                Ok(driver::spawn(number, engine, sockets, lessons, config.io.batch_window)?)
             })
             .collect::<Result<Vec<_>, StartError>>()?;
         let tables = Tables { current: table, retired: Vec::new() };

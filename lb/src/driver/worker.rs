@@ -22,6 +22,7 @@ use super::{
     lessons::Lessons,
     ports::{Lane, Ports},
     send::SendQueue,
+    window::Window,
 };
 use crate::{
     engine::Engine,
@@ -45,6 +46,7 @@ pub(crate) fn spawn(
     engine: Engine,
     sockets: Sockets,
     lessons: Lessons,
+    window: Duration,
 ) -> io::Result<Handle> {
     let (commands, inbox) = mpsc::channel();
     let (wake, woken) = UnixStream::pair()?;
@@ -56,7 +58,8 @@ pub(crate) fn spawn(
     let tunnels: Vec<_> = sockets.tunnels.iter().map(|(address, _)| *address).collect();
     let ports = Ports::new(&tunnels, engine.nat_ports_max())?;
     // Built on its own thread, so that its buffers are memory near the core that uses them.
-    let run = move || Worker::new(engine, sockets, ports, lessons, inbox, woken).run();
+    let window = Window::new(window);
+    let run = move || Worker::new(engine, sockets, ports, lessons, inbox, woken, window).run();
     let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
     Ok(Handle::new(commands, wake, counters, thread))
 }
@@ -69,6 +72,7 @@ struct Worker {
     inbox: mpsc::Receiver<Command>,
     woken: UnixStream,
     batch: Batch,
+    window: Window,
     /// One for each tunnel socket.
     to_nodes: Vec<SendQueue>,
     /// One for all `nat` ports.
@@ -85,6 +89,7 @@ impl Worker {
         lessons: Lessons,
         inbox: mpsc::Receiver<Command>,
         woken: UnixStream,
+        window: Window,
     ) -> Self {
         Self {
             to_nodes: sockets.tunnels.iter().map(|_| SendQueue::new()).collect(),
@@ -97,11 +102,13 @@ impl Worker {
             inbox,
             woken,
             batch: Batch::new(),
+            window,
         }
     }
 
     fn run(mut self) {
         let mut ready = self.poll_set();
+        Window::make_exact();
         loop {
             self.open_ports();
             let now = now();
@@ -111,6 +118,7 @@ impl Worker {
             if ready[0].revents != 0 && !self.obey() {
                 return;
             }
+            self.window.deepen();
             for listener in 0..self.sockets.listeners.len() {
                 if ready[1 + listener].revents != 0 {
                     self.turn(|worker| worker.serve_clients(listener));
@@ -173,10 +181,11 @@ impl Worker {
     fn turn(&mut self, mut serve: impl FnMut(&mut Self) -> io::Result<usize>) {
         for _ in 0..BATCHES_PER_TURN {
             match serve(self) {
-                Ok(received) if received == BATCH => {}
+                Ok(received) if received == BATCH => self.window.count(received),
+                Ok(received) => return self.window.count(received),
                 // Empty, or an error that an earlier datagram of ours brought back (ICMP): neither
                 // is a reason to stop serving.
-                Ok(_) | Err(_) => return,
+                Err(_) => return,
             }
         }
     }
