@@ -29,6 +29,9 @@ const FLOWS_MAX: usize = 100_000_000;
 /// Most mappings in one process: each takes about 150 bytes, reserved at the start.
 const NAT_MAPPINGS_MAX: usize = 100_000_000;
 
+/// Longest batching window: beyond that, waiting is what users would notice.
+const BATCH_WINDOW_MAX: Duration = Duration::from_millis(10);
+
 /// Most workers.
 const WORKERS_MAX: usize = 1024;
 
@@ -351,9 +354,9 @@ impl Config {
             let problem = "must be 1 to 64 characters of A-Z a-z 0-9 . _ - in a fleet";
             return wrong("name", problem.to_owned());
         }
-        if self.io.driver == DriverKind::Uring {
-            let problem = "\"uring\" is not available in this version, use \"mmsg\" or \"auto\"";
-            return wrong("io.driver", problem.to_owned());
+        if self.io.batch_window > BATCH_WINDOW_MAX {
+            let most = BATCH_WINDOW_MAX.as_millis();
+            return wrong("io.batch_window", format!("must be at most {most} ms"));
         }
         if !(1..=FLOWS_MAX).contains(&self.limits.flows) {
             return wrong("limits.flows", format!("must be 1 to {FLOWS_MAX}"));
@@ -383,11 +386,6 @@ impl Config {
                  sessions, so one that idles is open to them sooner",
                 GUARD.as_secs()
             )));
-        }
-        if self.io.batch_window != Io::default().batch_window {
-            warnings.push(Warning(
-                "io.batch_window has no effect: this version's driver does not wait".to_owned(),
-            ));
         }
         warnings
     }

@@ -12,14 +12,17 @@
 )]
 
 mod address;
-mod batch;
 mod descriptors;
 mod handle;
 mod lessons;
+mod memory;
+mod mmsg;
+mod pool;
 mod ports;
 mod send;
 mod socket;
 mod trains;
+mod uring;
 mod window;
 mod worker;
 
@@ -28,7 +31,44 @@ pub(crate) use handle::{Command, FlowSample, Handle};
 pub(crate) use lessons::between;
 pub use socket::SocketError;
 pub(crate) use socket::{open_listener, open_tunnels, reserve};
-pub(crate) use worker::{Sockets, spawn};
+pub(crate) use worker::{Means, Sockets, spawn};
+
+use std::io;
+
+use tracing::info;
+
+use crate::config;
 
 /// Datagrams taken from or given to the kernel with one system call.
 const BATCH: usize = 64;
+
+/// The system interfaces that datagrams are moved by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum DriverKind {
+    /// `io_uring`.
+    Uring,
+    /// `recvmmsg` and `sendmmsg`.
+    Mmsg,
+}
+
+/// Chooses one. The error is the system's, of one that was asked for and is not there.
+pub(crate) fn choose(asked: config::DriverKind) -> io::Result<DriverKind> {
+    choose_by(asked, uring::is_there)
+}
+
+fn choose_by(
+    asked: config::DriverKind,
+    is_there: impl FnOnce() -> io::Result<()>,
+) -> io::Result<DriverKind> {
+    match asked {
+        config::DriverKind::Mmsg => Ok(DriverKind::Mmsg),
+        config::DriverKind::Uring => is_there().map(|()| DriverKind::Uring),
+        config::DriverKind::Auto => Ok(match is_there() {
+            Ok(()) => DriverKind::Uring,
+            Err(problem) => {
+                info!("datagrams are moved by recvmmsg: io_uring is not available here: {problem}");
+                DriverKind::Mmsg
+            }
+        }),
+    }
+}

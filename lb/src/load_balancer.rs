@@ -11,7 +11,7 @@ use control::fleet::{Fleet, Forward, NodeId};
 use crate::{
     config::Config,
     counters::Counters,
-    driver::{self, Command, FlowSample, Handle, SocketError, Sockets},
+    driver::{self, Command, DriverKind, FlowSample, Handle, SocketError, Sockets},
     engine::{BackendTraffic, Engine, Limits, Setup},
     table::Table,
 };
@@ -25,6 +25,7 @@ const FILES_OF_PROCESS: usize = 64;
 /// A running LB: its workers, and the fleet they decide by. Stops when it is dropped.
 pub struct LoadBalancer {
     workers: Vec<Handle>,
+    driver: DriverKind,
     listeners: Vec<SocketAddr>,
     flows_max: usize,
     /// Locked when a fleet changes, never per datagram.
@@ -87,6 +88,9 @@ pub enum StartError {
     /// The fleet asks for something this LB cannot do.
     #[error(transparent)]
     Fleet(#[from] Unsupported),
+    /// The system has no `io_uring` that serves, or does not let this process use it.
+    #[error("io.driver = \"uring\" is not available here: {0}")]
+    Uring(io::Error),
     /// The system refused something else.
     #[error("a worker cannot be started: {0}")]
     Worker(#[from] io::Error),
@@ -184,6 +188,8 @@ impl LoadBalancer {
             .map(|&address| driver::reserve(address))
             .collect::<Result<Vec<_>, _>>()?;
         let count = config.workers();
+        let kind = driver::choose(config.io.driver).map_err(StartError::Uring)?;
+        let means = driver::Means { kind, window: config.io.batch_window };
         let seed = random_seed();
         let workers = (0..)
             .zip(driver::between(count))
@@ -201,12 +207,21 @@ impl LoadBalancer {
                     seed,
                 };
                 let engine = Engine::new(table.clone(), setup, now());
-                Ok(driver::spawn(number, engine, sockets, lessons, config.io.batch_window)?)
+                Ok(driver::spawn(number, engine, sockets, lessons, means)?)
             })
             .collect::<Result<Vec<_>, StartError>>()?;
         let tables = Tables { current: table, retired: Vec::new() };
         let flows_max = (config.limits.flows / count).max(1) * count;
-        Ok(Self { workers, listeners, flows_max, tables: Mutex::new(tables) })
+        Ok(Self { workers, driver: kind, listeners, flows_max, tables: Mutex::new(tables) })
+    }
+
+    /// The system interface that datagrams are moved by.
+    #[must_use]
+    pub const fn driver(&self) -> &'static str {
+        match self.driver {
+            DriverKind::Uring => "uring",
+            DriverKind::Mmsg => "mmsg",
+        }
     }
 
     /// Flows that there may be at most, of all workers.

@@ -117,6 +117,7 @@ impl Service {
             listen = ?self.lb.listeners(),
             admin = ?admin_listener.local_addr().ok(),
             workers = config.workers(),
+            driver = self.lb.driver(),
             "forwarding"
         );
         let mut serving = tokio::spawn(self.admin.clone().serve(admin_listener));

@@ -3,6 +3,7 @@
 use std::{
     mem,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ptr,
 };
 
 /// Room for a control message of packet information, IPv4's or IPv6's, and one of a length.
@@ -43,6 +44,16 @@ pub(super) fn from_storage(storage: &libc::sockaddr_storage, length: usize) -> O
     }
 }
 
+/// [`from_storage`] of the bytes of an address.
+pub(super) fn from_bytes(name: &[u8]) -> Option<SocketAddr> {
+    // SAFETY: this is a plain C struct, for which all zeroes is a valid value.
+    let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
+    let len = name.len().min(mem::size_of_val(&storage));
+    // SAFETY: both have `len` bytes, and the copy is ours alone.
+    unsafe { ptr::copy_nonoverlapping(name.as_ptr(), (&raw mut storage).cast(), len) };
+    from_storage(&storage, len)
+}
+
 /// Writes an address for the kernel; says how many bytes of the storage it takes.
 pub(super) fn to_storage(address: SocketAddr, storage: &mut libc::sockaddr_storage) -> usize {
     let storage: *mut libc::sockaddr_storage = storage;
@@ -74,8 +85,27 @@ pub(super) fn to_storage(address: SocketAddr, storage: &mut libc::sockaddr_stora
     }
 }
 
-/// The local address a datagram was sent to, from the control messages that came with it.
-pub(super) fn destination(header: &libc::msghdr) -> Option<IpAddr> {
+/// What control messages say that came with a datagram, or with a train of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    /// The local address it was sent to, where the socket was asked to tell.
+    pub(super) destination: Option<IpAddr>,
+    /// Length in bytes of each datagram of a train but the last. `None`: it is a single one.
+    pub(super) segment: Option<usize>,
+}
+
+/// [`told`], of the control messages alone, which are aligned to 8 bytes.
+pub(super) fn told_in(control: &[u8]) -> Told {
+    // SAFETY: this is a plain C struct, for which all zeroes is a valid value.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_control = control.as_ptr().cast_mut().cast();
+    header.msg_controllen = control.len() as _;
+    told(&header)
+}
+
+/// Reads the control messages that came with a datagram.
+pub(super) fn told(header: &libc::msghdr) -> Told {
+    let mut told = Told::default();
     // SAFETY: `header` was filled in by the kernel, so its control pointer and length describe
     // well-formed control messages in a live, aligned buffer; the macro yields null or the first.
     let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
@@ -89,14 +119,19 @@ pub(super) fn destination(header: &libc::msghdr) -> Option<IpAddr> {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(mem::size_of::<libc::in_pktinfo>()) => {
                 // SAFETY: a message of this type and length holds an `in_pktinfo`, at any alignment.
                 let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
-                return Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)).into());
+                told.destination = Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)).into());
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
                 if holds(mem::size_of::<libc::in6_pktinfo>()) =>
             {
                 // SAFETY: a message of this type and length holds an `in6_pktinfo`, at any alignment.
                 let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
-                return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).to_canonical());
+                told.destination = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).to_canonical());
+            }
+            (libc::SOL_UDP, libc::UDP_GRO) if holds(mem::size_of::<libc::c_int>()) => {
+                // SAFETY: a message of this type and length holds an `int`, at any alignment.
+                let segment = unsafe { data.cast::<libc::c_int>().read_unaligned() };
+                told.segment = usize::try_from(segment).ok().filter(|segment| *segment > 0);
             }
             _ => {}
         }
@@ -104,7 +139,7 @@ pub(super) fn destination(header: &libc::msghdr) -> Option<IpAddr> {
         // behind the last one.
         message = unsafe { libc::CMSG_NXTHDR(header, message) };
     }
-    None
+    told
 }
 
 /// Writes control messages that make the kernel send from `source`, and cut what it sends into pieces of

@@ -26,6 +26,8 @@ pub(super) struct Ports {
     events: Vec<libc::epoll_event>,
     /// The system has refused one of that version, so it is not asked again before the next batch.
     refused: [bool; 2],
+    /// Those that [`Ports::next_unwatched`] has told.
+    watched: [usize; 2],
 }
 
 /// A port of an IP version.
@@ -46,7 +48,7 @@ impl Lane {
         (self.version as u32) << 16 | self.port.index() as u32
     }
 
-    const fn from_number(number: u32) -> Self {
+    pub(super) const fn from_number(number: u32) -> Self {
         Self { version: (number >> 16) as usize, port: NatPort::new(number as u16) }
     }
 }
@@ -70,6 +72,7 @@ impl Ports {
             epoll,
             events: vec![libc::epoll_event { events: 0, u64: 0 }; READY],
             refused: [false; 2],
+            watched: [0; 2],
         })
     }
 
@@ -134,6 +137,16 @@ impl Ports {
     pub(super) fn socket(&self, number: u32) -> Option<BorrowedFd<'_>> {
         let lane = Lane::from_number(number);
         Some(self.sockets.get(lane.version)?.get(lane.port.index())?.as_fd())
+    }
+
+    /// The next port that is open and was not told before, for who watches them by other means.
+    pub(super) fn next_unwatched(&mut self) -> Option<(Lane, BorrowedFd<'_>)> {
+        let version =
+            (0..2).find(|&version| self.watched[version] < self.sockets[version].len())?;
+        let number = self.watched[version];
+        self.watched[version] += 1;
+        let lane = Lane { version, port: NatPort::new(number as u16) };
+        Some((lane, self.sockets[version][number].as_fd()))
     }
 
     /// Looks which ports have something to read; says how many, at most [`READY`].

@@ -7,29 +7,55 @@ use std::{
 };
 
 use tracing::info;
+use wire::tunnel;
 
 use super::{
-    BATCH,
     address::{self, Control},
-    batch::{Batch, Bytes, SPARES},
+    pool::{Bytes, Pool},
     trains::{Trains, Way},
 };
 
-/// Most that leaves behind one receive batch: each datagram received, and what was held before.
-const QUEUE: usize = BATCH + SPARES;
+/// Datagrams that wait until they are sent at once. Behind a batch with long trains there may be more: then
+/// it is sent in parts.
+const QUEUE: usize = 512;
 
-/// Datagrams of one receive batch that leave by one socket, or each by the socket of its lane. Those of a
-/// flow leave in the order in which they came, and go together with others of theirs where they can.
+/// Datagrams that leave by one socket, or each by the socket of its lane. Those of a flow leave in the order
+/// in which they came, and go together with others of theirs where they can.
 pub(super) struct SendQueue {
     trains: Trains,
     /// The datagrams, by their numbers.
-    datagrams: Vec<Bytes>,
+    datagrams: Vec<Outgoing>,
     /// One for each train, as are controls and headers.
     names: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
     headers: Vec<libc::mmsghdr>,
-    /// One for each datagram, train by train.
+    /// One or two for each datagram, train by train.
     vectors: Vec<libc::iovec>,
+}
+
+/// A datagram to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outgoing {
+    /// A tunnel header to be put in front, where it does not stand there already.
+    pub(super) header: Option<[u8; tunnel::HEADER_LEN]>,
+    pub(super) bytes: Bytes,
+}
+
+impl Outgoing {
+    const fn len(&self) -> usize {
+        self.vectors() / 2 * tunnel::HEADER_LEN + self.bytes.len
+    }
+
+    /// Pieces of memory that it is in.
+    const fn vectors(&self) -> usize {
+        if self.header.is_some() { 2 } else { 1 }
+    }
+}
+
+impl From<Bytes> for Outgoing {
+    fn from(bytes: Bytes) -> Self {
+        Self { header: None, bytes }
+    }
 }
 
 impl SendQueue {
@@ -43,30 +69,35 @@ impl SendQueue {
             names: vec![name; QUEUE],
             controls: vec![Control::EMPTY; QUEUE],
             headers: vec![header; QUEUE],
-            vectors: vec![vector; QUEUE],
+            vectors: vec![vector; 2 * QUEUE],
         }
     }
 
-    /// Queues a datagram. A queue holds all that one batch has, so there is always room.
-    pub(super) fn push(&mut self, bytes: Bytes, to: SocketAddr, from: Option<IpAddr>) {
-        self.add(Way { lane: 0, to, from }, bytes);
+    /// Whether it must be flushed before anything can be added.
+    pub(super) const fn is_full(&self) -> bool {
+        self.datagrams.len() == QUEUE
     }
 
-    /// Queues a datagram for the socket of a lane.
-    pub(super) fn push_to(&mut self, lane: u32, bytes: Bytes, to: SocketAddr) {
-        self.add(Way { lane, to, from: None }, bytes);
+    /// Queues a datagram. There must be room.
+    pub(super) fn push(&mut self, datagram: Outgoing, to: SocketAddr, from: Option<IpAddr>) {
+        self.add(Way { lane: 0, to, from }, datagram);
     }
 
-    fn add(&mut self, way: Way, bytes: Bytes) {
-        debug_assert!(self.datagrams.len() < QUEUE, "one for each of the batch's buffers");
-        self.trains.push(way, bytes.len);
-        self.datagrams.push(bytes);
+    /// Queues a datagram for the socket of a lane. There must be room.
+    pub(super) fn push_to(&mut self, lane: u32, datagram: Outgoing, to: SocketAddr) {
+        self.add(Way { lane, to, from: None }, datagram);
+    }
+
+    fn add(&mut self, way: Way, datagram: Outgoing) {
+        debug_assert!(!self.is_full(), "callers flush before");
+        self.trains.push(way, datagram.len());
+        self.datagrams.push(datagram);
     }
 
     /// Sends everything; says how many datagrams the system refused. One that is refused does not
     /// keep the others back.
-    pub(super) fn flush(&mut self, socket: BorrowedFd<'_>, batch: &Batch) -> usize {
-        self.prepare(batch);
+    pub(super) fn flush(&mut self, socket: BorrowedFd<'_>, pool: &Pool) -> usize {
+        self.prepare(pool);
         let refused = self.send(0..self.trains.trains().len(), socket);
         self.clear();
         refused
@@ -76,10 +107,10 @@ impl SendQueue {
     pub(super) fn flush_lanes<'a>(
         &mut self,
         socket: impl Fn(u32) -> Option<BorrowedFd<'a>>,
-        batch: &Batch,
+        pool: &Pool,
     ) -> usize {
         self.trains.by_lane();
-        self.prepare(batch);
+        self.prepare(pool);
         let mut refused = 0;
         let mut begin = 0;
         while let Some((lane, run)) = self.trains.run(begin) {
@@ -105,8 +136,8 @@ impl SendQueue {
         while done < count {
             let rest = &mut self.headers[done..count];
             // SAFETY: `prepare` has set a header for each train, and these are some of them. Each points
-            // to vectors in `self`, which point to bytes of a batch that both callers borrow until they
-            // have sent, and to a name and control area in `self`, with their true lengths; the kernel
+            // to vectors in `self`, which point to bytes of a pool that both callers borrow until they
+            // have sent, and to headers in `self`, and to a name and control area in `self`, with their true lengths; the kernel
             // only reads them. The descriptor is open for as long as it is borrowed.
             let sent = unsafe {
                 libc::sendmmsg(
@@ -144,18 +175,19 @@ impl SendQueue {
             return 1;
         }
         let mut header = self.headers[train].msg_hdr;
-        header.msg_iovlen = 1;
         header.msg_controllen = address::source_len(train_there.way.from) as _;
         let mut refused = 0;
-        for _ in 0..train_there.count {
-            // SAFETY: the header is one of those that `send` speaks of, with less of it: one of the vectors
-            // of its train, and of its control area what stands before the length of segments.
+        for number in self.trains.datagrams(&train_there) {
+            let vectors = self.datagrams[number].vectors();
+            header.msg_iovlen = vectors as _;
+            // SAFETY: the header is one of those that `send` speaks of, with less of it: the vectors of one
+            // of its datagrams, and of its control area what stands before the length of segments.
             let sent =
                 unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
             refused += usize::from(sent < 0);
-            // SAFETY: a train has as many vectors, one behind the other, as it has datagrams; behind the
-            // last the pointer is not used.
-            header.msg_iov = unsafe { header.msg_iov.add(1) };
+            // SAFETY: the vectors of a train's datagrams stand one behind the other, in their order; behind
+            // the last the pointer is not used.
+            header.msg_iov = unsafe { header.msg_iov.add(vectors) };
         }
         // That one is too long for the link says nothing about trains.
         let cannot = [libc::EIO, libc::EINVAL, libc::EOPNOTSUPP];
@@ -166,19 +198,24 @@ impl SendQueue {
         refused
     }
 
-    fn prepare(&mut self, batch: &Batch) {
+    fn prepare(&mut self, pool: &Pool) {
         let areas = self.names.iter_mut().zip(&mut self.controls).zip(&mut self.headers);
         let mut vectors = &mut self.vectors[..];
         for (train, ((name, control), header)) in self.trains.trains().iter().zip(areas) {
-            let (own, rest) = vectors.split_at_mut(train.count.into());
-            vectors = rest;
-            for (number, vector) in self.trains.datagrams(train).zip(&mut *own) {
-                let bytes = batch.bytes(self.datagrams[number]);
-                *vector = libc::iovec {
-                    iov_base: bytes.as_ptr().cast_mut().cast(),
-                    iov_len: bytes.len(),
-                };
+            let mut used = 0;
+            for number in self.trains.datagrams(train) {
+                let Outgoing { header, bytes } = &self.datagrams[number];
+                let header = header.as_ref().map(|header| &header[..]);
+                for bytes in header.into_iter().chain([pool.bytes(*bytes)]) {
+                    vectors[used] = libc::iovec {
+                        iov_base: bytes.as_ptr().cast_mut().cast(),
+                        iov_len: bytes.len(),
+                    };
+                    used += 1;
+                }
             }
+            let (own, rest) = vectors.split_at_mut(used);
+            vectors = rest;
             let header = &mut header.msg_hdr;
             header.msg_namelen = address::to_storage(train.way.to, name) as u32;
             header.msg_name = ptr::from_mut(name).cast();
@@ -205,6 +242,7 @@ mod tests {
     use std::{net::UdpSocket, os::fd::AsFd, time::Duration};
 
     use super::*;
+    use crate::driver::socket::in_trains;
 
     fn socket() -> UdpSocket {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
@@ -212,34 +250,12 @@ mod tests {
         socket
     }
 
-    /// A batch of datagrams of these lengths, each filled with its number.
-    fn batch(lengths: &[usize]) -> Batch {
-        let (from, to) = (socket(), socket());
-        let at = to.local_addr().expect("bound");
-        for (number, len) in (0..).zip(lengths) {
-            from.send_to(&vec![number; *len], at).expect("sent");
-        }
-        let mut batch = Batch::new();
-        while batch.receive_more(to.as_fd(), lengths.len()).is_err()
-            || batch.datagrams() < lengths.len()
-        {}
-        batch
-    }
-
-    /// Has the kernel hand over trains as they come (UDP GRO).
-    fn in_trains(socket: &UdpSocket) {
-        let on: libc::c_int = 1;
-        // SAFETY: `on` is a live `int` of that length, which is what the option takes.
-        let set = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_UDP,
-                libc::UDP_GRO,
-                (&raw const on).cast(),
-                mem::size_of_val(&on) as u32,
-            )
-        };
-        assert_eq!(set, 0, "{}", io::Error::last_os_error());
+    /// A pool with datagrams of these lengths, each filled with its number.
+    fn pool(lengths: &[usize]) -> (Pool, Vec<Outgoing>) {
+        let datagrams: Vec<_> =
+            (0..).zip(lengths).map(|(number, len)| vec![number; *len]).collect();
+        let (pool, bytes) = Pool::holding(&datagrams);
+        (pool, bytes.into_iter().map(Outgoing::from).collect())
     }
 
     fn received(socket: &UdpSocket) -> Vec<u8> {
@@ -251,24 +267,32 @@ mod tests {
 
     #[test]
     fn what_goes_to_one_address_leaves_as_one_train_and_arrives_as_it_was() {
-        let batch = batch(&[500, 500, 500, 20, 500, 300]);
+        let (pool, datagrams) = pool(&[500, 500, 500, 20, 500, 300]);
         let (one, other, sender) = (socket(), socket(), socket());
-        in_trains(&one);
+        in_trains(one.as_fd()).expect("the system has it");
         let mut queue = SendQueue::new();
         let to = |socket: &UdpSocket| socket.local_addr().expect("bound");
-        for slot in 0..6 {
-            let way = if slot == 3 { &other } else { &one };
-            queue.push(batch.whole(slot), to(way), None);
+        for (number, datagram) in datagrams.iter().enumerate() {
+            let way = if number == 3 { &other } else { &one };
+            queue.push(*datagram, to(way), None);
         }
-        assert_eq!(queue.flush(sender.as_fd(), &batch), 0);
+        assert_eq!(queue.flush(sender.as_fd(), &pool), 0);
         let parts = [[0; 500], [1; 500], [2; 500], [4; 500]].concat();
         assert_eq!(received(&one), [parts, vec![5; 300]].concat());
         assert_eq!(received(&other), [3; 20]);
+        // Behind headers that stand elsewhere.
+        for number in [0, 1] {
+            let header = Some([number as u8 + 7; tunnel::HEADER_LEN]);
+            queue.push(Outgoing { header, ..datagrams[number] }, to(&one), None);
+        }
+        assert_eq!(queue.flush(sender.as_fd(), &pool), 0);
+        let expected = [&[7; 38][..], &[0; 500], &[8; 38], &[1; 500]].concat();
+        assert_eq!(received(&one), expected);
         // To who knows nothing of trains, each is one again; and from an address that is said.
-        queue.push(batch.whole(0), to(&other), Some([127, 0, 0, 9].into()));
-        queue.push(batch.whole(1), to(&other), Some([127, 0, 0, 9].into()));
+        queue.push(datagrams[0], to(&other), Some([127, 0, 0, 9].into()));
+        queue.push(datagrams[1], to(&other), Some([127, 0, 0, 9].into()));
         let wildcard = UdpSocket::bind("0.0.0.0:0").expect("a port");
-        assert_eq!(queue.flush(wildcard.as_fd(), &batch), 0);
+        assert_eq!(queue.flush(wildcard.as_fd(), &pool), 0);
         let mut buffer = [0; 1_000];
         for number in [0, 1] {
             let (len, from) = other.recv_from(&mut buffer).expect("there in time");
@@ -279,7 +303,7 @@ mod tests {
     #[test]
     fn what_is_refused_together_is_tried_apart_and_counted() {
         // A socket without a checksum cannot send trains at all.
-        let batch = batch(&[500; 3]);
+        let (pool, datagrams) = pool(&[500; 3]);
         let (to, sender) = (socket(), socket());
         let off: libc::c_int = 1;
         // SAFETY: `off` is a live `int` of that length, which is what the option takes.
@@ -295,15 +319,21 @@ mod tests {
         assert_eq!(set, 0, "{}", io::Error::last_os_error());
         let mut queue = SendQueue::new();
         for _ in 0..2 {
-            (0..3).for_each(|slot| {
-                queue.push(batch.whole(slot), to.local_addr().expect("bound"), None)
-            });
-            assert_eq!(queue.flush(sender.as_fd(), &batch), 0);
-            (0..3).for_each(|number| assert_eq!(received(&to), [number; 500]));
+            for (number, datagram) in datagrams.iter().enumerate() {
+                // One is in two pieces.
+                let header = (number == 1).then_some([9; tunnel::HEADER_LEN]);
+                let bytes =
+                    if number == 1 { datagram.bytes.behind_header() } else { datagram.bytes };
+                queue.push(Outgoing { header, bytes }, to.local_addr().expect("bound"), None);
+            }
+            assert_eq!(queue.flush(sender.as_fd(), &pool), 0);
+            assert_eq!(received(&to), [0; 500]);
+            assert_eq!(received(&to), [&[9; 38][..], &[1; 462]].concat());
+            assert_eq!(received(&to), [2; 500]);
         }
         // And where each of them is refused, each counts.
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        (0..3).for_each(|slot| queue.push(batch.whole(slot), nowhere, None));
-        assert_eq!(queue.flush(socket().as_fd(), &batch), 3);
+        (0..3).for_each(|slot| queue.push(datagrams[slot], nowhere, None));
+        assert_eq!(queue.flush(socket().as_fd(), &pool), 3);
     }
 }

@@ -1,7 +1,7 @@
 use std::{
     io, mem,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::AsRawFd,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     ptr,
 };
 
@@ -139,6 +139,8 @@ fn udp(address: SocketAddr) -> io::Result<Socket> {
             set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, probe)?;
         }
     }
+    // A system that has no trains hands over each by itself.
+    let _apart = in_trains(socket.as_fd());
     enlarge(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF);
     enlarge(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF);
     Ok(socket)
@@ -151,7 +153,12 @@ fn enlarge(socket: &Socket, force: i32, plain: i32) {
     }
 }
 
-fn set_option(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
+/// Has the kernel hand over datagrams of one sender that came one behind the other as one train (UDP GRO).
+pub(super) fn in_trains(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1)
+}
+
+fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     let length = mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: `value` is a live `int` of `length` bytes, which is what each of these options takes;
     // the descriptor is open while `socket` is borrowed.

@@ -1,12 +1,15 @@
 //! How long a worker waits for more under load, so that a batch is deeper and costs less.
 
 use std::{
-    thread,
+    mem, thread,
     time::{Duration, Instant},
 };
 
 /// Datagrams of a turn that make it one under load: fewer in a whole window, and nobody is waited for.
 const BUSY: usize = 2;
+
+/// A batch that is deep enough: waiting for more would save little.
+const WANTED: usize = 32;
 
 /// The adaptive batching window: a turn begins no earlier than this long behind the one before, if that
 /// one had some datagrams. Who comes while little goes on is never kept waiting.
@@ -39,6 +42,12 @@ impl Window {
         }
         self.begun = Some(now);
         self.received = 0;
+    }
+
+    /// How long the kernel may wait for how many, before anything at all is enough.
+    pub(super) fn of_a_wait(&mut self) -> Option<(usize, Duration)> {
+        let received = mem::take(&mut self.received);
+        (received >= BUSY && !self.most.is_zero()).then_some((WANTED, self.most))
     }
 
     /// Notes that so many datagrams came at once.

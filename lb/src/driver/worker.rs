@@ -1,36 +1,35 @@
-mod nat;
+//! What a worker does with what it receives, whatever brings it.
+
+mod mmsg;
+mod uring;
 
 use std::{
     io::{self, Read},
-    net::SocketAddr,
-    os::{
-        fd::{AsFd, AsRawFd},
-        unix::net::UnixStream,
-    },
+    net::{IpAddr, SocketAddr},
+    os::{fd::AsFd, unix::net::UnixStream},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
 use socket2::Socket;
-use wire::FiveTuple;
+use wire::{FiveTuple, tunnel};
 
 use super::{
-    BATCH,
-    batch::{Batch, Bytes},
+    DriverKind,
     handle::{Command, FlowSample, Handle},
     lessons::Lessons,
+    mmsg as receive_mmsg,
+    pool::{Arrival, Bytes, Pool},
     ports::{Lane, Ports},
-    send::SendQueue,
+    send::{Outgoing, SendQueue},
+    uring as receive_uring,
     window::Window,
 };
 use crate::{
     engine::Engine,
     verdict::{Destination, Verdict},
 };
-
-/// Batches taken from one socket before the others get their turn.
-const BATCHES_PER_TURN: usize = 4;
 
 /// One worker's sockets.
 pub(crate) struct Sockets {
@@ -40,13 +39,24 @@ pub(crate) struct Sockets {
     pub(crate) tunnels: Vec<(SocketAddr, Socket)>,
 }
 
+/// How a worker moves datagrams.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Means {
+    pub(crate) kind: DriverKind,
+    /// Longest wait to deepen a batch under load.
+    pub(crate) window: Duration,
+}
+
 /// Starts a worker.
+///
+/// # Errors
+/// The system refuses what it needs; nothing is left running then.
 pub(crate) fn spawn(
     number: usize,
     engine: Engine,
     sockets: Sockets,
     lessons: Lessons,
-    window: Duration,
+    means: Means,
 ) -> io::Result<Handle> {
     let (commands, inbox) = mpsc::channel();
     let (wake, woken) = UnixStream::pair()?;
@@ -57,10 +67,34 @@ pub(crate) fn spawn(
     engine.publish_gauges();
     let tunnels: Vec<_> = sockets.tunnels.iter().map(|(address, _)| *address).collect();
     let ports = Ports::new(&tunnels, engine.nat_ports_max())?;
-    // Built on its own thread, so that its buffers are memory near the core that uses them.
-    let window = Window::new(window);
-    let run = move || Worker::new(engine, sockets, ports, lessons, inbox, woken, window).run();
+    let (begun, has_begun) = mpsc::channel();
+    // Built on its own thread, so that its buffers are memory near the core that uses them, and its ring
+    // is its own.
+    let run = move || {
+        let begin = |pool_len| {
+            let pool = Pool::new(pool_len)?;
+            Ok(Worker::new(engine, sockets, ports, lessons, inbox, woken, pool, means.window))
+        };
+        let run = match means.kind {
+            DriverKind::Mmsg => begin(receive_mmsg::RECEIVE).map(|worker| (worker, None)),
+            DriverKind::Uring => begin(receive_uring::RECEIVE).and_then(|worker| {
+                let ring = receive_uring::Ring::new(&worker.pool)?;
+                Ok((worker, Some(ring)))
+            }),
+        };
+        let (worker, ring) = match run {
+            Ok(run) => run,
+            Err(problem) => return drop(begun.send(Err(problem))),
+        };
+        let _spawner_waits = begun.send(Ok(()));
+        Window::make_exact();
+        match ring {
+            Some(ring) => worker.run_uring(ring),
+            None => worker.run_mmsg(),
+        }
+    };
     let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
+    has_begun.recv().unwrap_or_else(|_| Err(io::Error::other("a worker's thread ended")))?;
     Ok(Handle::new(commands, wake, counters, thread))
 }
 
@@ -71,7 +105,7 @@ struct Worker {
     lessons: Lessons,
     inbox: mpsc::Receiver<Command>,
     woken: UnixStream,
-    batch: Batch,
+    pool: Pool,
     window: Window,
     /// One for each tunnel socket.
     to_nodes: Vec<SendQueue>,
@@ -82,6 +116,7 @@ struct Worker {
 }
 
 impl Worker {
+    #[expect(clippy::too_many_arguments, reason = "each is one of its fields")]
     fn new(
         engine: Engine,
         sockets: Sockets,
@@ -89,7 +124,8 @@ impl Worker {
         lessons: Lessons,
         inbox: mpsc::Receiver<Command>,
         woken: UnixStream,
-        window: Window,
+        pool: Pool,
+        window: Duration,
     ) -> Self {
         Self {
             to_nodes: sockets.tunnels.iter().map(|_| SendQueue::new()).collect(),
@@ -101,51 +137,9 @@ impl Worker {
             lessons,
             inbox,
             woken,
-            batch: Batch::new(),
-            window,
+            pool,
+            window: Window::new(window),
         }
-    }
-
-    fn run(mut self) {
-        let mut ready = self.poll_set();
-        Window::make_exact();
-        loop {
-            self.open_ports();
-            let now = now();
-            let timeout = self.engine.poll_timeout(now).map(|due| due - now);
-            wait(&mut ready, timeout);
-            // The wake-up pipe comes first, then listeners, tunnels, ports, as in `poll_set`.
-            if ready[0].revents != 0 && !self.obey() {
-                return;
-            }
-            self.window.deepen();
-            for listener in 0..self.sockets.listeners.len() {
-                if ready[1 + listener].revents != 0 {
-                    self.turn(|worker| worker.serve_clients(listener));
-                }
-            }
-            for tunnel in 0..self.sockets.tunnels.len() {
-                if ready[1 + self.sockets.listeners.len() + tunnel].revents != 0 {
-                    self.turn(|worker| worker.serve_nodes(tunnel));
-                }
-            }
-            if ready.last().is_some_and(|ports| ports.revents != 0) {
-                self.serve_ports();
-            }
-            self.on_timeout();
-            self.engine.publish_gauges();
-        }
-    }
-
-    fn poll_set(&self) -> Vec<libc::pollfd> {
-        let listeners = self.sockets.listeners.iter().map(|(_, socket)| socket.as_raw_fd());
-        let tunnels = self.sockets.tunnels.iter().map(|(_, socket)| socket.as_raw_fd());
-        std::iter::once(self.woken.as_raw_fd())
-            .chain(listeners)
-            .chain(tunnels)
-            .chain([self.ports.readable().as_raw_fd()])
-            .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
-            .collect()
     }
 
     /// Carries out what came in; false to end.
@@ -177,68 +171,72 @@ impl Worker {
         true
     }
 
-    /// Serves a socket until it is empty, or long enough.
-    fn turn(&mut self, mut serve: impl FnMut(&mut Self) -> io::Result<usize>) {
-        for _ in 0..BATCHES_PER_TURN {
-            match serve(self) {
-                Ok(received) if received == BATCH => self.window.count(received),
-                Ok(received) => return self.window.count(received),
-                // Empty, or an error that an earlier datagram of ours brought back (ICMP): neither
-                // is a reason to stop serving.
-                Err(_) => return,
-            }
-        }
+    /// Opens the ports that the next batch may need, so that no datagram waits for one.
+    fn open_ports(&mut self) {
+        let wanted = self.engine.nat_ports();
+        self.ports.open_first(wanted);
+        self.engine.counters().nat_ports().set(self.ports.open() as u64);
     }
 
-    fn serve_clients(&mut self, listener: usize) -> io::Result<usize> {
-        let (address, socket) = &self.sockets.listeners[listener];
-        let received = self.batch.receive(socket.as_fd())?;
-        let address = *address;
-        let now = now();
-        self.lessons.take(&mut self.engine, now);
-        for slot in 0..received {
-            let Some(client) = self.batch.sender(slot) else {
-                continue;
-            };
-            let ip =
-                if address.ip().is_unspecified() { self.batch.destination(slot) } else { None };
-            let vip = SocketAddr::new(ip.unwrap_or(address.ip()), address.port());
-            let tuple = FiveTuple::new(client, vip);
-            let verdict = self.engine.from_client(now, &tuple, self.batch.datagram(slot));
+    /// Decides about what a client sent to a listener, and queues what is to leave.
+    fn from_client(
+        &mut self,
+        now: Instant,
+        listener: usize,
+        client: SocketAddr,
+        destination: Option<IpAddr>,
+        arrival: Arrival,
+    ) {
+        let address = self.sockets.listeners[listener].0;
+        let ip = destination.filter(|_| address.ip().is_unspecified());
+        let vip = SocketAddr::new(ip.unwrap_or(address.ip()), address.port());
+        let tuple = FiveTuple::new(client, vip);
+        let mut has_headroom = true;
+        for datagram in arrival.datagrams() {
+            let verdict = self.engine.from_client(now, &tuple, self.pool.bytes(datagram));
             self.queue_released();
             match verdict {
                 Verdict::Forward(destination) => {
-                    let bytes = match destination.port {
-                        None => self.batch.with_header(slot, &tuple),
-                        Some(_) => self.batch.whole(slot),
+                    let outgoing = match destination.port {
+                        Some(_) => datagram.into(),
+                        // Nothing that is still to be read stands in front of the first.
+                        None if has_headroom => self.pool.with_header(datagram, &tuple).into(),
+                        None => Outgoing { header: Some(tunnel::encode(&tuple)), bytes: datagram },
                     };
-                    self.queue_to_node(&destination, bytes);
+                    self.queue_to_node(&destination, outgoing);
                 }
                 Verdict::Reply => {
-                    let bytes = self.batch.in_place_of(slot, self.engine.reply());
-                    self.to_clients[listener].push(bytes, client, ip);
+                    let bytes = self.pool.in_place_of(datagram, self.engine.reply());
+                    self.queue_to_client(listener, bytes, client, ip);
                 }
                 Verdict::Return { .. } | Verdict::Hold | Verdict::Drop(_) => {}
             }
+            has_headroom = false;
         }
-        self.flush_to_nodes();
-        self.flush_to_clients();
-        Ok(received)
     }
 
-    fn serve_nodes(&mut self, tunnel: usize) -> io::Result<usize> {
-        let (_, socket) = &self.sockets.tunnels[tunnel];
-        let received = self.batch.receive(socket.as_fd())?;
-        let now = now();
-        for slot in 0..received {
-            let Some(node) = self.batch.sender(slot) else {
-                continue;
-            };
-            let verdict = self.engine.from_node(now, node, self.batch.datagram(slot));
-            self.queue_to_client(&verdict, self.batch.whole(slot).behind_header());
+    /// Decides about what came to a tunnel socket.
+    fn from_node(&mut self, now: Instant, node: SocketAddr, arrival: Arrival) {
+        for datagram in arrival.datagrams() {
+            let verdict = self.engine.from_node(now, node, self.pool.bytes(datagram));
+            self.queue_returned(&verdict, datagram.behind_header());
         }
-        self.flush_to_clients();
-        Ok(received)
+    }
+
+    /// Decides about what came to a `nat` port.
+    fn from_port(&mut self, now: Instant, lane: Lane, node: SocketAddr, arrival: Arrival) {
+        for datagram in arrival.datagrams() {
+            let verdict = self.engine.from_nat(now, lane.port, node, self.pool.bytes(datagram));
+            self.queue_returned(&verdict, datagram);
+        }
+    }
+
+    fn queue_returned(&mut self, verdict: &Verdict, bytes: Bytes) {
+        if let Verdict::Return { listener, tuple } = *verdict {
+            let wildcard = self.sockets.listeners[listener].0.ip().is_unspecified();
+            let from = wildcard.then(|| tuple.vip().ip());
+            self.queue_to_client(listener, bytes, tuple.client(), from);
+        }
     }
 
     fn on_timeout(&mut self) {
@@ -253,55 +251,76 @@ impl Worker {
     /// Queues what was held and is decided: ahead of the datagram that decided it.
     fn queue_released(&mut self) {
         loop {
-            if !self.batch.has_spare() {
+            if !self.pool.has_spare() {
                 self.flush_to_nodes();
             }
             let Some(release) = self.engine.poll_release() else { break };
             let destination = release.destination;
-            let bytes = self.batch.spare(&release.tuple, release.datagram);
+            let bytes = self.pool.spare(&release.tuple, release.datagram);
             let bytes = if destination.port.is_some() { bytes.behind_header() } else { bytes };
-            self.queue_to_node(&destination, bytes);
+            self.queue_to_node(&destination, bytes.into());
         }
     }
 
     /// Queues a client's datagram, behind a header where it leaves from a tunnel socket.
-    fn queue_to_node(&mut self, destination: &Destination, bytes: Bytes) {
+    fn queue_to_node(&mut self, destination: &Destination, datagram: Outgoing) {
         let node = destination.address;
         match destination.port {
             Some(port) => {
                 let lane = Lane::to(node, port);
                 self.ports.ensure(lane);
-                self.by_nat.push_to(lane.number(), bytes, node);
+                if self.by_nat.is_full() {
+                    self.flush_ports();
+                }
+                self.by_nat.push_to(lane.number(), datagram, node);
             }
             None => match tunnel_to(&self.sockets, node) {
-                Some(tunnel) => self.to_nodes[tunnel].push(bytes, node, None),
+                Some(tunnel) => {
+                    if self.to_nodes[tunnel].is_full() {
+                        self.flush_tunnels();
+                    }
+                    self.to_nodes[tunnel].push(datagram, node, None);
+                }
                 None => self.engine.send_failed(),
             },
         }
     }
 
-    fn queue_to_client(&mut self, verdict: &Verdict, bytes: Bytes) {
-        if let Verdict::Return { listener, tuple } = *verdict {
-            let wildcard = self.sockets.listeners[listener].0.ip().is_unspecified();
-            let from = wildcard.then(|| tuple.vip().ip());
-            self.to_clients[listener].push(bytes, tuple.client(), from);
+    fn queue_to_client(
+        &mut self,
+        listener: usize,
+        bytes: Bytes,
+        client: SocketAddr,
+        from: Option<IpAddr>,
+    ) {
+        if self.to_clients[listener].is_full() {
+            self.flush_to_clients();
         }
+        self.to_clients[listener].push(bytes.into(), client, from);
     }
 
     fn flush_to_nodes(&mut self) {
+        self.flush_tunnels();
+        self.flush_ports();
+        self.pool.clear_spares();
+    }
+
+    fn flush_tunnels(&mut self) {
         for ((_, socket), queue) in self.sockets.tunnels.iter().zip(&mut self.to_nodes) {
-            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
+            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.pool));
         }
+    }
+
+    fn flush_ports(&mut self) {
         let ports = &self.ports;
-        let refused = self.by_nat.flush_lanes(|lane| ports.socket(lane), &self.batch);
+        let refused = self.by_nat.flush_lanes(|lane| ports.socket(lane), &self.pool);
         count_refused(&self.engine, refused);
-        self.batch.clear_spares();
     }
 
     fn flush_to_clients(&mut self) {
         self.lessons.tell(&mut self.engine);
         for ((_, socket), queue) in self.sockets.listeners.iter().zip(&mut self.to_clients) {
-            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.batch));
+            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.pool));
         }
     }
 }
@@ -320,21 +339,4 @@ fn tunnel_to(sockets: &Sockets, node: SocketAddr) -> Option<usize> {
 #[expect(clippy::disallowed_methods, reason = "a driver is where the time comes from")]
 fn now() -> Instant {
     Instant::now()
-}
-
-/// Sleeps until a descriptor is readable or the time is up.
-fn wait(ready: &mut [libc::pollfd], timeout: Option<Duration>) {
-    let milliseconds = match timeout {
-        None => -1,
-        // Rounded up, so that the wake-up is not too early; bounded, so that it fits.
-        Some(timeout) => i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX),
-    };
-    // SAFETY: `ready` is a live array of that many `pollfd`, whose descriptors are open for as long
-    // as the worker owns its sockets.
-    let result =
-        unsafe { libc::poll(ready.as_mut_ptr(), ready.len() as libc::nfds_t, milliseconds) };
-    if result < 0 {
-        // Interrupted: nothing is ready.
-        ready.iter_mut().for_each(|entry| entry.revents = 0);
-    }
 }

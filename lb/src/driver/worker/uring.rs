@@ -1,0 +1,86 @@
+//! A worker by `io_uring`: its sockets are watched, and one call tells what has come to them all.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::{Worker, now};
+use crate::driver::{
+    ports::Lane,
+    uring::{Event, Ring, Source},
+};
+
+impl Worker {
+    pub(super) fn run_uring(mut self, mut ring: Ring) {
+        ring.watch(Source::Wake, self.woken.as_fd());
+        for (number, (_, socket)) in (0..).zip(&self.sockets.listeners) {
+            ring.watch(Source::Listener(number), socket.as_fd());
+        }
+        for (number, (_, socket)) in (0..).zip(&self.sockets.tunnels) {
+            ring.watch(Source::Tunnel(number), socket.as_fd());
+        }
+        loop {
+            self.open_ports();
+            while let Some((lane, socket)) = self.ports.next_unwatched() {
+                ring.watch(Source::Port(lane.number()), socket);
+            }
+            let now = now();
+            let timeout = self.engine.poll_timeout(now).map(|due| due - now);
+            if ring.has_window() {
+                ring.wait(self.window.of_a_wait(), timeout);
+            } else {
+                self.window.deepen();
+                ring.wait(None, timeout);
+            }
+            if !self.serve(&mut ring) {
+                return;
+            }
+            self.on_timeout();
+            self.engine.publish_gauges();
+        }
+    }
+
+    /// Serves all that has come; false to end.
+    fn serve(&mut self, ring: &mut Ring) -> bool {
+        let now = now();
+        self.lessons.take(&mut self.engine, now);
+        let mut goes_on = true;
+        let mut received = 0;
+        while let Some(event) = ring.next(&self.pool) {
+            let Event::Received { source, sender, destination, arrival } = event else {
+                goes_on &= self.obey();
+                continue;
+            };
+            received += 1;
+            match source {
+                Source::Listener(listener) => {
+                    self.from_client(now, listener as usize, sender, destination, arrival);
+                }
+                Source::Tunnel(_) => self.from_node(now, sender, arrival),
+                Source::Port(lane) => {
+                    self.from_port(now, Lane::from_number(lane), sender, arrival);
+                }
+                Source::Wake => {}
+            }
+        }
+        self.window.count(received);
+        self.flush_to_nodes();
+        self.flush_to_clients();
+        ring.give_back(&self.pool);
+        while let Some(source) = ring.poll_ended() {
+            if let Some(descriptor) = self.descriptor(source) {
+                ring.watch(source, descriptor);
+            }
+        }
+        goes_on
+    }
+
+    fn descriptor(&self, source: Source) -> Option<BorrowedFd<'_>> {
+        match source {
+            Source::Wake => Some(self.woken.as_fd()),
+            Source::Listener(number) => {
+                Some(self.sockets.listeners.get(number as usize)?.1.as_fd())
+            }
+            Source::Tunnel(number) => Some(self.sockets.tunnels.get(number as usize)?.1.as_fd()),
+            Source::Port(lane) => self.ports.socket(lane),
+        }
+    }
+}
