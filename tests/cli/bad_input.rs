@@ -146,12 +146,16 @@ fn an_lb_configuration_with_a_mistake_is_refused_by_check_and_lb_alike() {
             ),
             ("source = \"file\"", "cluster = \"one\"", "fleet.cluster: goes with source \"etcd\""),
             ("path = \"fleet.toml\"", "path = \"none.toml\"", "none.toml: there is no such file"),
-            ("driver = \"auto\"", "driver = \"uring\"", "io.driver: \"uring\" is not available"),
             ("driver = \"auto\"", "driver = \"dpdk\"", "io.driver: unknown variant `dpdk`"),
             (
                 "batch_window = \"50us\"",
                 "batch_window = \"often\"",
                 "io.batch_window: \"often\" is not a duration",
+            ),
+            (
+                "batch_window = \"50us\"",
+                "batch_window = \"1s\"",
+                "io.batch_window: must be at most 10 ms",
             ),
             ("flows = 1_000", "flows = 0", "limits.flows: must be 1 to 100000000"),
             ("flows = 1_000", "flows = 1_000_000_000_000", "limits.flows: must be 1 to 100000000"),

@@ -18,7 +18,7 @@ use std::{
 
 use io_uring::{
     IoUring, cqueue, opcode,
-    types::{BufRingEntry, Fd, RecvMsgOut, SubmitArgs, Timespec},
+    types::{BufRingEntry, CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec},
 };
 
 use super::{
@@ -46,6 +46,10 @@ pub(super) const RECEIVE: usize = BUFFERS as usize * BUFFER;
 const ENTRIES: u32 = 256;
 
 const GROUP: u16 = 0;
+
+/// How long a ring that ends waits for the last word of what it watched, and how often at most.
+const LAST_WAIT: Duration = Duration::from_millis(100);
+const LAST_WAITS: usize = 20;
 
 /// What a completion is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -102,7 +106,9 @@ pub(super) struct Ring {
     tail: u16,
     /// Buffers that the worker has.
     taken: Vec<u16>,
-    /// Sources that are no longer watched.
+    /// How many sources are watched.
+    watched: usize,
+    /// Those that no longer are.
     ended: Vec<Source>,
     /// What every receive request says of names and control messages.
     template: Box<libc::msghdr>,
@@ -136,7 +142,8 @@ impl Ring {
         template.msg_namelen = NAME_LEN as u32;
         template.msg_controllen = CONTROL_LEN as _;
         let taken = (0..BUFFERS).collect();
-        let mut ring = Self { ring, entries, tail: 0, taken, ended: Vec::new(), template };
+        let mut ring =
+            Self { ring, entries, tail: 0, taken, watched: 0, ended: Vec::new(), template };
         ring.give_back(pool);
         Ok(ring)
     }
@@ -171,6 +178,7 @@ impl Ring {
             _ => opcode::RecvMsgMulti::new(fd, &raw const *self.template, GROUP).build(),
         };
         let entry = entry.user_data(source.number());
+        self.watched += 1;
         loop {
             // SAFETY: the descriptor is open, the template is in a box that lives as long as the ring, and
             // what is received goes to the registered buffers.
@@ -208,6 +216,7 @@ impl Ring {
             if !cqueue::more(entry.flags()) {
                 // An error that an earlier datagram of ours brought back (ICMP), or no buffer was left:
                 // neither is a reason to stop serving.
+                self.watched -= 1;
                 self.ended.push(source);
             }
             if source == Source::Wake {
@@ -241,6 +250,24 @@ impl Ring {
     /// Whether the kernel can wait for a batch.
     pub(super) fn has_window(&self) -> bool {
         self.ring.params().is_feature_min_timeout()
+    }
+}
+
+impl Drop for Ring {
+    /// Lets go of the sockets before it returns: by itself the kernel would do so some time later, and who
+    /// wants their addresses again would find them in use.
+    fn drop(&mut self) {
+        let all = CancelBuilder::any();
+        let _none = self.ring.submitter().register_sync_cancel(None, all);
+        for _ in 0..LAST_WAITS {
+            while let Some(entry) = self.ring.completion().next() {
+                self.watched -= usize::from(!cqueue::more(entry.flags()));
+            }
+            if self.watched == 0 {
+                return;
+            }
+            self.wait(None, Some(LAST_WAIT));
+        }
     }
 }
 
