@@ -72,3 +72,20 @@ fn choose_by(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_io_uring_auto_is_recvmmsg_and_uring_is_an_error() {
+        use config::DriverKind::{Auto, Mmsg, Uring};
+        let refused = || Err(io::Error::from_raw_os_error(libc::EPERM));
+        assert_eq!(choose_by(Auto, refused).ok(), Some(DriverKind::Mmsg));
+        assert_eq!(choose_by(Auto, || Ok(())).ok(), Some(DriverKind::Uring));
+        let error = choose_by(Uring, refused).expect_err("it was asked for");
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        let asked = || panic!("nobody wants it");
+        assert_eq!(choose_by(Mmsg, asked).ok(), Some(DriverKind::Mmsg));
+    }
+}

@@ -56,12 +56,6 @@ impl Batch {
         self.count = 0;
     }
 
-    /// How much was received.
-    #[cfg(test)]
-    pub(super) const fn received(&self) -> usize {
-        self.count
-    }
-
     /// Whether [`Batch::receive_more`] has no room left.
     pub(super) const fn is_full(&self) -> bool {
         self.count == BATCH

@@ -1,0 +1,178 @@
+//! Both drivers do the same: the same traffic, trains of several connections included, arrives at the same
+//! places in the same order.
+
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
+
+use control::fleet::Fleet;
+use kit::{FleetText, Node, Routing, quic};
+use lb::{
+    Config, LoadBalancer,
+    config::{DriverKind, Io},
+};
+use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
+use wire::{FiveTuple, tunnel};
+
+const ROUTING: Routing = Routing::plain(0);
+
+/// Bytes of each datagram of a train but the last.
+const SEGMENT: usize = 200;
+
+/// Nodes: the first two by tunnel, the last by `nat`.
+const NODES: u8 = 3;
+
+const CLIENTS: u8 = 3;
+
+/// What arrived, by who sent it and whom it reached, in the order of arrival.
+type Deliveries = BTreeMap<(u8, u8), Vec<Vec<u8>>>;
+
+fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket takes it");
+    socket
+}
+
+fn local(socket: &UdpSocket) -> SocketAddr {
+    socket.local_addr().expect("bound")
+}
+
+/// A connection's datagram: whom it is for, who sends it and which one it is stand behind its ID.
+fn datagram(node: u8, client: u8, number: u8, len: usize) -> Vec<u8> {
+    let id = ROUTING.cid(&[0, 0, 0, node], u64::from(client));
+    let mut datagram = quic::short(&id, &[number; SEGMENT]);
+    datagram.truncate(len - 3);
+    [&datagram[..], &[node, client, number]].concat()
+}
+
+/// Who may be told from the end of a datagram: the node and the client.
+fn ends(datagram: &[u8]) -> (u8, u8) {
+    let [.., node, client, _] = *datagram else { panic!("too short: {datagram:?}") };
+    (node, client)
+}
+
+/// Sends trains, of so many datagrams each, whose nodes take turns in different ways; the last datagram of
+/// each train is shorter. Says what must arrive.
+fn send(clients: &[UdpSocket], vip: SocketAddr) -> Deliveries {
+    let mut sent = Deliveries::new();
+    let mut number = 0;
+    for round in 0..6 {
+        for (client, socket) in (0..).zip(clients) {
+            let count = [1, 2, 8, 20, 40, 3][(round + usize::from(client)) % 6];
+            let mut train = Vec::new();
+            for at in 0..count {
+                number = u8::wrapping_add(number, 1);
+                let len = if at + 1 == count { 60 + at } else { SEGMENT };
+                let node = ((at * (round + 1)) % usize::from(NODES)) as u8;
+                let one = datagram(node, client, number, len);
+                sent.entry((node, client)).or_default().push(one.clone());
+                train.extend(one);
+            }
+            setsockopt(socket, UdpGsoSegment, &(SEGMENT as i32)).expect("the system has GSO");
+            socket.send_to(&train, vip).expect("sent");
+        }
+    }
+    sent
+}
+
+/// What the nodes receive, and where from: an LB's address for each client.
+fn at_nodes(
+    nodes: &[UdpSocket],
+    sent: &Deliveries,
+) -> (Deliveries, BTreeMap<(u8, u8), (SocketAddr, Option<FiveTuple>)>) {
+    let (mut arrived, mut ways) = (Deliveries::new(), BTreeMap::new());
+    let mut buffer = [0; 2_000];
+    for (node, socket) in (0..).zip(nodes) {
+        let expected = (0..CLIENTS).map(|client| sent[&(node, client)].len()).sum();
+        for _ in 0..expected {
+            let (len, lb) = socket.recv_from(&mut buffer).expect("it arrives");
+            let (tuple, payload) = if node < NODES - 1 {
+                let (tuple, payload) = tunnel::decode(&buffer[..len]).expect("behind a header");
+                (Some(tuple), payload)
+            } else {
+                (None, &buffer[..len])
+            };
+            let (to, client) = ends(payload);
+            assert_eq!(to, node, "a datagram for another node");
+            ways.insert((node, client), (lb, tuple));
+            arrived.entry((node, client)).or_default().push(payload.to_vec());
+        }
+    }
+    (arrived, ways)
+}
+
+/// Nodes answer in trains: by tunnel those of all clients together, by `nat` each its own.
+fn answer(
+    nodes: &[UdpSocket],
+    ways: &BTreeMap<(u8, u8), (SocketAddr, Option<FiveTuple>)>,
+) -> Deliveries {
+    let mut sent = Deliveries::new();
+    let mut trains = BTreeMap::<(u8, SocketAddr), Vec<u8>>::new();
+    for number in 0..15 {
+        for (&(node, client), (lb, tuple)) in ways {
+            let one = datagram(node, client, number, SEGMENT);
+            let train = trains.entry((node, *lb)).or_default();
+            match tuple {
+                Some(tuple) => train.extend(kit::tunnelled(tuple, &one)),
+                None => train.extend(&one),
+            }
+            sent.entry((node, client)).or_default().push(one);
+        }
+    }
+    for ((node, lb), train) in trains {
+        let socket = &nodes[usize::from(node)];
+        let header = if node < NODES - 1 { tunnel::HEADER_LEN } else { 0 };
+        let segment = (header + SEGMENT) as i32;
+        setsockopt(socket, UdpGsoSegment, &segment).expect("the system has GSO");
+        socket.send_to(&train, lb).expect("sent");
+    }
+    sent
+}
+
+fn at_clients(clients: &[UdpSocket], sent: &Deliveries) -> Deliveries {
+    let mut arrived = Deliveries::new();
+    let mut buffer = [0; 2_000];
+    for (client, socket) in (0..).zip(clients) {
+        let expected = (0..NODES).map(|node| sent[&(node, client)].len()).sum();
+        for _ in 0..expected {
+            let len = socket.recv(&mut buffer).expect("it arrives");
+            let (node, to) = ends(&buffer[..len]);
+            assert_eq!(to, client, "a datagram for another client");
+            arrived.entry((node, client)).or_default().push(buffer[..len].to_vec());
+        }
+    }
+    arrived
+}
+
+fn delivers_everything_in_order_by(driver: DriverKind) {
+    let nodes: Vec<_> = (0..NODES).map(|_| socket()).collect();
+    let text = (0..).zip(&nodes).fold(FleetText::new(&[ROUTING]), |text, (number, socket)| {
+        let node = Node::new(&format!("sfu-{number}"), local(socket));
+        let node = node.server_id(&[0, 0, 0, number]);
+        text.node(if number < NODES - 1 { node } else { node.forward("nat") })
+    });
+    let fleet = Fleet::parse("fleet.toml".as_ref(), &text.to_string()).expect("valid").0;
+    let config = Config {
+        io: Io { driver, workers: 1, tunnel: kit::address("127.0.0.1:0"), ..Io::default() },
+        ..Config::listening_on(kit::address("127.0.0.1:0"))
+    };
+    let lb = LoadBalancer::start(&config, fleet).expect("the system has this driver");
+    let clients: Vec<_> = (0..CLIENTS).map(|_| socket()).collect();
+    let sent = send(&clients, lb.listeners()[0]);
+    let (arrived, ways) = at_nodes(&nodes, &sent);
+    assert_eq!(arrived, sent, "to the nodes");
+    let sent = answer(&nodes, &ways);
+    assert_eq!(at_clients(&clients, &sent), sent, "to the clients");
+}
+
+#[test]
+fn trains_of_several_connections_are_delivered_in_order_by_recvmmsg() {
+    delivers_everything_in_order_by(DriverKind::Mmsg);
+}
+
+#[test]
+fn trains_of_several_connections_are_delivered_in_order_by_io_uring() {
+    delivers_everything_in_order_by(DriverKind::Uring);
+}
