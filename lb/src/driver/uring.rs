@@ -279,7 +279,10 @@ pub(super) fn is_there() -> io::Result<()> {
 }
 
 const _: () = {
-    assert!(DATAGRAM_AT % mem::align_of::<libc::cmsghdr>() == 0, "control messages are aligned");
+    assert!(
+        DATAGRAM_AT.is_multiple_of(mem::align_of::<libc::cmsghdr>()),
+        "control messages are aligned"
+    );
     assert!(NAME_LEN >= mem::size_of::<libc::sockaddr_in6>(), "every address fits");
     assert!(NAME_LEN + CONTROL_LEN >= wire::tunnel::HEADER_LEN, "a header has room in front");
     assert!(BUFFERS.is_power_of_two(), "the kernel counts by masks");

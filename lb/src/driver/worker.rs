@@ -179,7 +179,7 @@ impl Worker {
     }
 
     /// Decides about what a client sent to a listener, and queues what is to leave.
-    fn from_client(
+    fn take_from_client(
         &mut self,
         now: Instant,
         listener: usize,
@@ -216,7 +216,7 @@ impl Worker {
     }
 
     /// Decides about what came to a tunnel socket.
-    fn from_node(&mut self, now: Instant, node: SocketAddr, arrival: Arrival) {
+    fn take_from_node(&mut self, now: Instant, node: SocketAddr, arrival: Arrival) {
         for datagram in arrival.datagrams() {
             let verdict = self.engine.from_node(now, node, self.pool.bytes(datagram));
             self.queue_returned(&verdict, datagram.behind_header());
@@ -224,7 +224,7 @@ impl Worker {
     }
 
     /// Decides about what came to a `nat` port.
-    fn from_port(&mut self, now: Instant, lane: Lane, node: SocketAddr, arrival: Arrival) {
+    fn take_from_port(&mut self, now: Instant, lane: Lane, node: SocketAddr, arrival: Arrival) {
         for datagram in arrival.datagrams() {
             let verdict = self.engine.from_nat(now, lane.port, node, self.pool.bytes(datagram));
             self.queue_returned(&verdict, datagram);

@@ -80,7 +80,7 @@ impl Worker {
         for slot in 0..received {
             if let Some(client) = batch.sender(slot) {
                 let (arrival, destination) = batch.arrival(slot);
-                self.from_client(now, listener, client, destination, arrival);
+                self.take_from_client(now, listener, client, destination, arrival);
             }
         }
         self.flush_to_nodes();
@@ -94,7 +94,7 @@ impl Worker {
         let now = now();
         for slot in 0..received {
             if let Some(node) = batch.sender(slot) {
-                self.from_node(now, node, batch.arrival(slot).0);
+                self.take_from_node(now, node, batch.arrival(slot).0);
             }
         }
         self.flush_to_clients();
@@ -138,7 +138,7 @@ impl Worker {
         let received = batch.receive_more(&mut self.pool, socket, most).unwrap_or_default();
         for slot in received.clone() {
             if let Some(node) = batch.sender(slot) {
-                self.from_port(now, lane, node, batch.arrival(slot).0);
+                self.take_from_port(now, lane, node, batch.arrival(slot).0);
             }
         }
         received.len()

@@ -52,11 +52,11 @@ impl Worker {
             received += 1;
             match source {
                 Source::Listener(listener) => {
-                    self.from_client(now, listener as usize, sender, destination, arrival);
+                    self.take_from_client(now, listener as usize, sender, destination, arrival);
                 }
-                Source::Tunnel(_) => self.from_node(now, sender, arrival),
+                Source::Tunnel(_) => self.take_from_node(now, sender, arrival),
                 Source::Port(lane) => {
-                    self.from_port(now, Lane::from_number(lane), sender, arrival);
+                    self.take_from_port(now, Lane::from_number(lane), sender, arrival);
                 }
                 Source::Wake => {}
             }
