@@ -21,6 +21,11 @@ const ROUTING: Routing = Routing::plain(0);
 /// Bytes of each datagram of a train but the last.
 const SEGMENT: usize = 200;
 
+/// The size by which a system cuts what is sent into datagrams.
+fn cut_into(segment: usize) -> i32 {
+    i32::try_from(segment).expect("a datagram is small")
+}
+
 /// Nodes: the first two by tunnel, the last by `nat`.
 const NODES: u8 = 3;
 
@@ -65,24 +70,24 @@ fn send(clients: &[UdpSocket], vip: SocketAddr) -> Deliveries {
             for at in 0..count {
                 number = u8::wrapping_add(number, 1);
                 let len = if at + 1 == count { 60 + at } else { SEGMENT };
-                let node = ((at * (round + 1)) % usize::from(NODES)) as u8;
+                let node = u8::try_from((at * (round + 1)) % usize::from(NODES)).expect("of a few");
                 let one = datagram(node, client, number, len);
                 sent.entry((node, client)).or_default().push(one.clone());
                 train.extend(one);
             }
-            setsockopt(socket, UdpGsoSegment, &(SEGMENT as i32)).expect("the system has GSO");
+            setsockopt(socket, UdpGsoSegment, &cut_into(SEGMENT)).expect("the system has GSO");
             socket.send_to(&train, vip).expect("sent");
         }
     }
     sent
 }
 
-/// What the nodes receive, and where from: an LB's address for each client.
-fn at_nodes(
-    nodes: &[UdpSocket],
-    sent: &Deliveries,
-) -> (Deliveries, BTreeMap<(u8, u8), (SocketAddr, Option<FiveTuple>)>) {
-    let (mut arrived, mut ways) = (Deliveries::new(), BTreeMap::new());
+/// How a node answers each client: by an LB's address, behind a header in tunnel mode.
+type Ways = BTreeMap<(u8, u8), (SocketAddr, Option<FiveTuple>)>;
+
+/// What the nodes receive, and where from.
+fn at_nodes(nodes: &[UdpSocket], sent: &Deliveries) -> (Deliveries, Ways) {
+    let (mut arrived, mut ways) = (Deliveries::new(), Ways::new());
     let mut buffer = [0; 2_000];
     for (node, socket) in (0..).zip(nodes) {
         let expected = (0..CLIENTS).map(|client| sent[&(node, client)].len()).sum();
@@ -104,10 +109,7 @@ fn at_nodes(
 }
 
 /// Nodes answer in trains: by tunnel those of all clients together, by `nat` each its own.
-fn answer(
-    nodes: &[UdpSocket],
-    ways: &BTreeMap<(u8, u8), (SocketAddr, Option<FiveTuple>)>,
-) -> Deliveries {
+fn answer(nodes: &[UdpSocket], ways: &Ways) -> Deliveries {
     let mut sent = Deliveries::new();
     let mut trains = BTreeMap::<(u8, SocketAddr), Vec<u8>>::new();
     for number in 0..15 {
@@ -124,8 +126,7 @@ fn answer(
     for ((node, lb), train) in trains {
         let socket = &nodes[usize::from(node)];
         let header = if node < NODES - 1 { tunnel::HEADER_LEN } else { 0 };
-        let segment = (header + SEGMENT) as i32;
-        setsockopt(socket, UdpGsoSegment, &segment).expect("the system has GSO");
+        setsockopt(socket, UdpGsoSegment, &cut_into(header + SEGMENT)).expect("the system has GSO");
         socket.send_to(&train, lb).expect("sent");
     }
     sent
