@@ -1,0 +1,192 @@
+//! One measurement: a load through a forwarder, for a while.
+
+use std::{
+    net::SocketAddrV4,
+    sync::{Arc, atomic::Ordering},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use crate::{
+    forwarder::{Forwarder, Running},
+    generator::{Generator, Route, Sending},
+    load::{Load, Shape, Traffic, Way},
+    meter,
+    place::{Place, Seat},
+    sink::{self, Arriving, Sink},
+};
+
+/// How long a load is there before it is measured.
+const WARM_UP: Duration = Duration::from_millis(300);
+
+/// Datagrams in a second that introduce flows: what any forwarder takes.
+const INTRODUCED: u64 = 40_000;
+
+/// How often each flow is introduced, since some may be lost.
+const INTRODUCTIONS: u64 = 2;
+
+/// What became of a load.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Run {
+    pub(crate) load: Load,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) seconds: f64,
+    pub(crate) sent_per_s: f64,
+    pub(crate) forwarded_per_s: f64,
+    /// Share of the datagrams sent that did not arrive.
+    pub(crate) lost: f64,
+    /// Microseconds of the forwarder's processes for each datagram; none where the kernel forwards.
+    pub(crate) cpu_us: Option<f64>,
+    /// Microseconds of all that takes part for each datagram; none where many were lost, since what is sent in
+    /// vain costs too.
+    pub(crate) system_us: Option<f64>,
+    /// Share of the time that the forwarder was on the CPU.
+    pub(crate) busy: Option<f64>,
+    /// Datagrams of a receive call, where they are counted.
+    pub(crate) depth: Option<f64>,
+}
+
+/// Most of a load that may be lost for whole-system CPU to mean anything.
+const LOST_MAX: f64 = 0.01;
+
+/// A load on its way.
+pub(crate) struct Flowing {
+    pub(crate) sending: Arc<Sending>,
+    pub(crate) arriving: Arc<Arriving>,
+    generating: JoinHandle<Vec<u32>>,
+    sinking: JoinHandle<()>,
+}
+
+impl Flowing {
+    /// Ends it; says how many each flow sent.
+    pub(crate) fn stop(self) -> Vec<u32> {
+        self.sending.stop.store(true, Ordering::Relaxed);
+        let sent = self.generating.join().expect("no panic");
+        self.arriving.stop.store(true, Ordering::Relaxed);
+        self.sinking.join().expect("no panic");
+        sent
+    }
+}
+
+/// Sends a load to a forwarder and counts what arrives.
+pub(crate) fn flow(
+    place: &Place,
+    forwarder: Forwarder,
+    load: &Load,
+    sinking: impl FnOnce(Sink, &Arriving) + Send + 'static,
+    stamped: bool,
+) -> Result<Flowing, String> {
+    let route = introduce(place, forwarder, load)?;
+    let (from, to) = match load.way {
+        Way::ToNode => (Seat::Clients, Seat::Nodes),
+        Way::ToClients => (Seat::Nodes, Seat::Clients),
+    };
+    let arriving = Arc::new(Arriving::default());
+    let way = load.way;
+    let sinking = place.inside(to, "sink", {
+        let arriving = arriving.clone();
+        move || sinking(Sink::new(way), &arriving)
+    });
+    let sending = Arc::new(Sending::default());
+    sending.rate.store(load.rate.unwrap_or(0), Ordering::Relaxed);
+    sending.stamped.store(stamped, Ordering::Relaxed);
+    let generating = place.inside(from, "generator", {
+        let (sending, load) = (sending.clone(), *load);
+        move || Generator::new(&load, route).run(&sending)
+    });
+    Ok(Flowing { sending, arriving, generating, sinking })
+}
+
+/// Makes flows known that have to be: SRTP's by STUN checks, and all that have an address of their own on the way
+/// back. Says how to send the load.
+fn introduce(place: &Place, forwarder: Forwarder, load: &Load) -> Result<Route, String> {
+    if matches!(load.traffic, Traffic::Rtp | Traffic::Mix) {
+        let checks = Load { way: Way::ToNode, traffic: Traffic::Checks, ..*load };
+        send_once(place, forwarder, &checks, INTRODUCTIONS);
+    }
+    match forwarder.route(load) {
+        Route::Bare { .. } => {
+            let peers = learn(place, forwarder, load).ok_or("not all flows reach the node")?;
+            Ok(Route::Bare { peers })
+        }
+        route => Ok(route),
+    }
+}
+
+/// Sends some datagrams of each flow, without hurry.
+pub(crate) fn send_once(place: &Place, forwarder: Forwarder, load: &Load, rounds: u64) {
+    let load = Load { shape: Shape::Singles, ..*load };
+    let sending = place.inside(Seat::Clients, "introducer", move || {
+        let route = forwarder.route(&load);
+        Generator::new(&load, route).run_rounds(rounds, INTRODUCED, &Sending::default());
+    });
+    sending.join().expect("no panic");
+}
+
+fn learn(place: &Place, forwarder: Forwarder, load: &Load) -> Option<Vec<SocketAddrV4>> {
+    let arriving = Arc::new(Arriving::default());
+    let learning = place.inside(Seat::Nodes, "learner", {
+        let (arriving, flows) = (arriving.clone(), load.flows);
+        move || sink::learn(flows, &arriving)
+    });
+    let greeting = Load { way: Way::ToNode, ..*load };
+    // Its socket may not be open yet for the first.
+    thread::sleep(Duration::from_millis(50));
+    send_once(place, forwarder, &greeting, INTRODUCTIONS + 1);
+    thread::sleep(Duration::from_millis(100));
+    arriving.stop.store(true, Ordering::Relaxed);
+    learning.join().expect("no panic")
+}
+
+/// Measures a load through a forwarder that runs.
+pub(crate) fn measure(
+    place: &Place,
+    forwarder: Forwarder,
+    running: &mut Running,
+    load: &Load,
+    time: Duration,
+) -> Result<Run, String> {
+    let flowing = flow(place, forwarder, load, Sink::count, false)?;
+    thread::sleep(WARM_UP);
+    let deferred = meter::deferred();
+    let mut snap = || {
+        (
+            running.ask(),
+            Instant::now(),
+            flowing.sending.sent.load(Ordering::Relaxed),
+            flowing.arriving.arrived.load(Ordering::Relaxed),
+            meter::cpu(&running.pids),
+            meter::rest(&deferred),
+        )
+    };
+    let before = snap();
+    thread::sleep(time);
+    let after = snap();
+    flowing.stop();
+    if !running.is_alive() {
+        return Err("it died".to_owned());
+    }
+    let took = (after.1 - before.1).as_secs_f64();
+    let (sent, arrived) = ((after.2 - before.2) as f64, (after.3 - before.3) as f64);
+    let (cpu, rest) = ((after.4 - before.4).as_secs_f64(), (after.5 - before.5).as_secs_f64());
+    let lost = (1.0 - arrived / sent.max(1.0)).max(0.0);
+    let of_process = !running.pids.is_empty();
+    let depth = before.0.zip(after.0).and_then(|(before, after)| {
+        let calls = after.receive_calls? - before.receive_calls?;
+        Some((after.received - before.received) as f64 / calls.max(1) as f64)
+    });
+    Ok(Run {
+        load: *load,
+        forwarder,
+        seconds: took,
+        sent_per_s: sent / took,
+        forwarded_per_s: arrived / took,
+        lost,
+        cpu_us: of_process.then_some(cpu * 1e6 / arrived.max(1.0)),
+        system_us: (lost <= LOST_MAX).then_some((cpu + rest) * 1e6 / arrived.max(1.0)),
+        busy: of_process.then_some(cpu / took),
+        depth,
+    })
+}

@@ -1,0 +1,118 @@
+//! Takes what was forwarded. With UDP GRO, so that a train is taken as one: without, the kernel would cut it on
+//! the core that sent it, and charge the forwarder for what a node's own network card does.
+
+use std::{
+    io::IoSliceMut,
+    net::{SocketAddr, SocketAddrV4, UdpSocket},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::{
+    load::{Trailer, Way},
+    place,
+};
+
+/// Longest train.
+const TRAIN_BYTES: usize = 65_536;
+
+/// What its socket keeps at most: a sink that is not scheduled for a while must not lose what came meanwhile.
+const KEPT_BYTES: usize = 64 << 20;
+
+/// How often it looks whether it is to stop.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// What others read of a sink, and how they end it.
+#[derive(Default)]
+pub(crate) struct Arriving {
+    pub(crate) arrived: AtomicU64,
+    pub(crate) stop: AtomicBool,
+}
+
+pub(crate) struct Sink {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    buffers: Vec<u8>,
+}
+
+impl Sink {
+    /// Opens its socket in this thread's namespace.
+    pub(crate) fn new(way: Way) -> Self {
+        let socket = socket(way);
+        let state = UdpSocketState::new(UdpSockRef::from(&socket)).expect("it takes options");
+        assert!(state.gro_segments() > 1, "this kernel receives no trains");
+        Self { socket, state, buffers: vec![0; BATCH_SIZE * TRAIN_BYTES] }
+    }
+
+    /// Counts until it is told to stop.
+    pub(crate) fn count(mut self, arriving: &Arriving) {
+        while !arriving.stop.load(Ordering::Relaxed) {
+            let datagrams = self.receive(|_, _| ());
+            arriving.arrived.fetch_add(datagrams, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks at each datagram that says what it is, until it is told to stop or has seen what it wanted.
+    pub(crate) fn look(
+        mut self,
+        arriving: &Arriving,
+        mut at: impl FnMut(Trailer, SocketAddr) -> bool,
+    ) {
+        let mut goes_on = true;
+        while goes_on && !arriving.stop.load(Ordering::Relaxed) {
+            let datagrams = self.receive(|datagram, from| {
+                if let Some(trailer) = Trailer::read(datagram) {
+                    goes_on &= at(trailer, from);
+                }
+            });
+            arriving.arrived.fetch_add(datagrams, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits for something, for a while, and takes it; says how many datagrams.
+    fn receive(&mut self, mut each: impl FnMut(&[u8], SocketAddr)) -> u64 {
+        let mut readable = [PollFd::new(&self.socket, PollFlags::IN)];
+        let _ready = poll(&mut readable, Some(&LOOK));
+        let mut metas = [RecvMeta::default(); BATCH_SIZE];
+        let mut slices: Vec<_> =
+            self.buffers.chunks_exact_mut(TRAIN_BYTES).map(IoSliceMut::new).collect();
+        let got = self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas);
+        let got = got.unwrap_or(0);
+        let mut datagrams = 0;
+        for (meta, buffer) in metas.iter().zip(&slices).take(got) {
+            for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
+                each(datagram, meta.addr);
+                datagrams += 1;
+            }
+        }
+        datagrams
+    }
+}
+
+/// A socket where datagrams of that way end.
+pub(crate) fn socket(way: Way) -> UdpSocket {
+    let port = match way {
+        Way::ToNode => place::NODE.port(),
+        Way::ToClients => place::client(0).port(),
+    };
+    let socket = UdpSocket::bind(("0.0.0.0", port)).expect("the port is free");
+    setsockopt(&socket, sockopt::RcvBufForce, &KEPT_BYTES).expect("root may");
+    socket
+}
+
+/// Takes what comes until each flow has sent something, or it is told to stop; says where it came from. `None`
+/// if some have sent nothing.
+pub(crate) fn learn(flows: u32, arriving: &Arriving) -> Option<Vec<SocketAddrV4>> {
+    let mut peers = vec![None; flows as usize];
+    let mut missing = flows;
+    Sink::new(Way::ToNode).look(arriving, |trailer, from| {
+        if let (Some(peer), SocketAddr::V4(from)) = (peers.get_mut(trailer.flow as usize), from) {
+            missing -= u32::from(peer.replace(from).is_none());
+        }
+        missing > 0
+    });
+    peers.into_iter().collect()
+}
