@@ -2,7 +2,7 @@
 //! that the nodes' end is on.
 
 use std::{
-    io::{self, IoSlice},
+    io::IoSlice,
     net::{SocketAddr, SocketAddrV4, UdpSocket},
     os::fd::AsRawFd,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -23,10 +23,6 @@ use crate::{
 
 /// Most datagrams in one system call.
 const BURST: usize = 64;
-
-/// How long a paced generator sleeps at least. What is due meanwhile goes at once, as by a network card that
-/// raises an interrupt for several.
-const STEP: Duration = Duration::from_micros(50);
 
 /// How far behind a paced generator may fall before it lets go of what it owes: a burst of that would say
 /// nothing of the forwarder.
@@ -75,8 +71,10 @@ pub(crate) struct Sending {
     pub(crate) stop: AtomicBool,
     /// Datagrams in a second from now on, as [`Load::rate`]; 0: as many as can be sent.
     pub(crate) rate: AtomicU64,
-    /// Sends each by itself, at its very time, with the clock in it.
+    /// Sends each by itself, with the clock in it.
     pub(crate) stamped: AtomicBool,
+    /// Nanoseconds on the CPU that went by with waiting for the next to be due.
+    pub(crate) waited: AtomicU64,
 }
 
 pub(crate) struct Generator {
@@ -156,27 +154,26 @@ impl Generator {
                 pace = Pace::new(rate);
             }
             let stamped = sending.stamped.load(Ordering::Relaxed);
-            let due = pace.due(if stamped { Wait::Spin } else { Wait::Sleep });
             let most = if stamped { 1 } else { BURST };
-            let sent = self.send(due.min(most), stamped);
+            let due = pace.due(sending).min(most);
+            let sent = self.send(due, stamped);
             pace.sent += sent as u64;
             sending.sent.fetch_add(sent as u64, Ordering::Relaxed);
         }
         self.numbers
     }
 
-    /// Sends one datagram of each flow, `rounds` times, at a rate that any forwarder takes.
-    pub(crate) fn run_rounds(&mut self, rounds: u64, rate: u64, sending: &Sending) {
+    /// Sends one datagram of each flow, `rounds` times, so many in a second.
+    pub(crate) fn run_rounds(mut self, rounds: u64, rate: u64) {
+        let sending = Sending::default();
         let mut pace = Pace::new(rate);
         let all = rounds * u64::from(self.flows);
         let mut sent = 0;
-        while sent < all && !sending.stop.load(Ordering::Relaxed) {
-            let due = pace.due(Wait::Sleep);
+        while sent < all {
             let most = usize::try_from(all - sent).unwrap_or(BURST).min(BURST);
-            let now = self.send(due.min(most), false) as u64;
+            let now = self.send(pace.due(&sending).min(most), false) as u64;
             pace.sent += now;
             sent += now;
-            sending.sent.fetch_add(now, Ordering::Relaxed);
         }
     }
 
@@ -277,7 +274,7 @@ impl Generator {
         for _ in 0..RETRIES {
             match state.try_send(UdpSockRef::from(&*socket), &transmit) {
                 Ok(()) => return TRAIN,
-                Err(error) => refused(&error),
+                Err(_) => thread::yield_now(),
             }
         }
         0
@@ -319,12 +316,6 @@ impl Generator {
 /// How often something is tried again that the system refuses: an ICMP error of an earlier datagram is
 /// reported so.
 const RETRIES: usize = 3;
-
-fn refused(error: &io::Error) {
-    if error.kind() == io::ErrorKind::WouldBlock {
-        thread::sleep(STEP);
-    }
-}
 
 /// `IPPROTO_RAW`: the sender writes IP headers.
 const fn libc_raw() -> i32 {
@@ -387,18 +378,12 @@ pub(crate) fn now() -> u64 {
     u64::try_from(now.as_nanos()).expect("before 2554")
 }
 
-/// What is due when.
+/// What is due when. Evenly: clients do not wait for each other, and a burst that a generator's sleep makes would
+/// deepen every batch behind it. So it does not sleep, and says what that took from the CPU.
 struct Pace {
     rate: u64,
     begin: Instant,
     sent: u64,
-}
-
-enum Wait {
-    /// Lets others have the core meanwhile.
-    Sleep,
-    /// Is exact.
-    Spin,
 }
 
 impl Pace {
@@ -407,25 +392,39 @@ impl Pace {
     }
 
     /// How many are due; waits until there is one.
-    fn due(&mut self, wait: Wait) -> usize {
+    fn due(&mut self, sending: &Sending) -> usize {
         if self.rate == 0 {
             return BURST;
         }
-        loop {
-            let elapsed = self.begin.elapsed();
-            let by_now = (elapsed.as_nanos() * u128::from(self.rate) / 1_000_000_000) as u64;
-            let due = by_now.saturating_sub(self.sent);
-            if due > self.rate * DEBT_MAX.as_micros() as u64 / 1_000_000 + 1 {
-                self.sent = by_now - 1;
-                return 1;
-            }
-            if due > 0 {
-                return due as usize;
-            }
-            match wait {
-                Wait::Sleep => thread::sleep(STEP),
-                Wait::Spin => thread::yield_now(),
-            }
+        if let due @ 1.. = self.due_now() {
+            return due;
         }
+        let begin = on_cpu();
+        let due = loop {
+            // Whoever else has to run on this core may.
+            thread::yield_now();
+            if let due @ 1.. = self.due_now() {
+                break due;
+            }
+        };
+        sending.waited.fetch_add(on_cpu() - begin, Ordering::Relaxed);
+        due
     }
+
+    fn due_now(&mut self) -> usize {
+        let per_second =
+            |time: Duration| u64::try_from(time.as_nanos() * u128::from(self.rate) / 1_000_000_000);
+        let by_now = per_second(self.begin.elapsed()).expect("not for so long");
+        let debt_max = per_second(DEBT_MAX).expect("not so many") + 1;
+        if by_now > self.sent + debt_max {
+            self.sent = by_now - 1;
+        }
+        usize::try_from(by_now.saturating_sub(self.sent)).unwrap_or(BURST)
+    }
+}
+
+/// Nanoseconds that this thread has been on the CPU.
+fn on_cpu() -> u64 {
+    let spent = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime));
+    u64::try_from(spent.expect("it is not negative").as_nanos()).expect("not for so long")
 }

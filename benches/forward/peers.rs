@@ -27,7 +27,7 @@ pub(crate) fn nft(place: &Place) -> Result<Running, String> {
     let namespace = place.name(Seat::Forwarder).to_owned();
     let (ip, port) = (VIP.ip(), VIP.port());
     let chain = "type nat hook prerouting priority dstnat;";
-    let rule = format!("ip daddr {ip} udp dport {port} dnat to {NODE}");
+    let rule = format!("ip daddr {ip} udp dport {port} dnat to {NODE};");
     run_nft(&namespace, &format!("table ip bench {{ chain in {{ {chain} {rule} }} }}"))?;
     Ok(Running::kernel(Some(Box::new(move || {
         // It goes with its namespace at the latest.

@@ -10,7 +10,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    forwarder::{Forwarder, Running},
+    forwarder::{Forwarder, Running, Told},
     generator::{Generator, Route, Sending},
     load::{Load, Shape, Traffic, Way},
     meter,
@@ -22,13 +22,13 @@ use crate::{
 const WARM_UP: Duration = Duration::from_millis(300);
 
 /// Datagrams in a second that introduce flows: what any forwarder takes.
-const INTRODUCED: u64 = 40_000;
+const INTRODUCED_PER_S: u64 = 40_000;
 
 /// How often each flow is introduced, since some may be lost.
 const INTRODUCTIONS: u64 = 2;
 
 /// What became of a load.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Run {
     pub(crate) load: Load,
     pub(crate) forwarder: Forwarder,
@@ -70,24 +70,22 @@ impl Flowing {
     }
 }
 
-/// Sends a load to a forwarder and counts what arrives.
+/// Sends a load to a forwarder that knows its flows.
 pub(crate) fn flow(
     place: &Place,
-    forwarder: Forwarder,
     load: &Load,
-    sinking: impl FnOnce(Sink, &Arriving) + Send + 'static,
+    route: Route,
     stamped: bool,
-) -> Result<Flowing, String> {
-    let route = introduce(place, forwarder, load)?;
+    sinking: impl FnOnce(&Arriving) + Send + 'static,
+) -> Flowing {
     let (from, to) = match load.way {
         Way::ToNode => (Seat::Clients, Seat::Nodes),
         Way::ToClients => (Seat::Nodes, Seat::Clients),
     };
     let arriving = Arc::new(Arriving::default());
-    let way = load.way;
     let sinking = place.inside(to, "sink", {
         let arriving = arriving.clone();
-        move || sinking(Sink::new(way), &arriving)
+        move || sinking(&arriving)
     });
     let sending = Arc::new(Sending::default());
     sending.rate.store(load.rate.unwrap_or(0), Ordering::Relaxed);
@@ -96,15 +94,15 @@ pub(crate) fn flow(
         let (sending, load) = (sending.clone(), *load);
         move || Generator::new(&load, route).run(&sending)
     });
-    Ok(Flowing { sending, arriving, generating, sinking })
+    Flowing { sending, arriving, generating, sinking }
 }
 
 /// Makes flows known that have to be: SRTP's by STUN checks, and all that have an address of their own on the way
 /// back. Says how to send the load.
-fn introduce(place: &Place, forwarder: Forwarder, load: &Load) -> Result<Route, String> {
+pub(crate) fn introduce(place: &Place, forwarder: Forwarder, load: &Load) -> Result<Route, String> {
     if matches!(load.traffic, Traffic::Rtp | Traffic::Mix) {
         let checks = Load { way: Way::ToNode, traffic: Traffic::Checks, ..*load };
-        send_once(place, forwarder, &checks, INTRODUCTIONS);
+        send_once(place, forwarder, &checks, INTRODUCTIONS, INTRODUCED_PER_S);
     }
     match forwarder.route(load) {
         Route::Bare { .. } => {
@@ -115,12 +113,11 @@ fn introduce(place: &Place, forwarder: Forwarder, load: &Load) -> Result<Route, 
     }
 }
 
-/// Sends some datagrams of each flow, without hurry.
-pub(crate) fn send_once(place: &Place, forwarder: Forwarder, load: &Load, rounds: u64) {
+/// Sends some datagrams of each flow, so many in a second.
+pub(crate) fn send_once(place: &Place, forwarder: Forwarder, load: &Load, rounds: u64, per_s: u64) {
     let load = Load { shape: Shape::Singles, ..*load };
     let sending = place.inside(Seat::Clients, "introducer", move || {
-        let route = forwarder.route(&load);
-        Generator::new(&load, route).run_rounds(rounds, INTRODUCED, &Sending::default());
+        Generator::new(&load, forwarder.route(&load)).run_rounds(rounds, per_s);
     });
     sending.join().expect("no panic");
 }
@@ -134,7 +131,7 @@ fn learn(place: &Place, forwarder: Forwarder, load: &Load) -> Option<Vec<SocketA
     let greeting = Load { way: Way::ToNode, ..*load };
     // Its socket may not be open yet for the first.
     thread::sleep(Duration::from_millis(50));
-    send_once(place, forwarder, &greeting, INTRODUCTIONS + 1);
+    send_once(place, forwarder, &greeting, INTRODUCTIONS + 1, INTRODUCED_PER_S);
     thread::sleep(Duration::from_millis(100));
     arriving.stop.store(true, Ordering::Relaxed);
     learning.join().expect("no panic")
@@ -148,18 +145,31 @@ pub(crate) fn measure(
     load: &Load,
     time: Duration,
 ) -> Result<Run, String> {
-    let flowing = flow(place, forwarder, load, Sink::count, false)?;
+    let route = introduce(place, forwarder, load)?;
+    measure_known(place, forwarder, running, load, route, time)
+}
+
+/// The same, where its flows are known already.
+pub(crate) fn measure_known(
+    place: &Place,
+    forwarder: Forwarder,
+    running: &mut Running,
+    load: &Load,
+    route: Route,
+    time: Duration,
+) -> Result<Run, String> {
+    let way = load.way;
+    let flowing = flow(place, load, route, false, move |arriving| Sink::new(way).count(arriving));
     thread::sleep(WARM_UP);
     let deferred = meter::deferred();
-    let mut snap = || {
-        (
-            running.ask(),
-            Instant::now(),
-            flowing.sending.sent.load(Ordering::Relaxed),
-            flowing.arriving.arrived.load(Ordering::Relaxed),
-            meter::cpu(&running.pids),
-            meter::rest(&deferred),
-        )
+    let mut snap = || Snap {
+        told: running.ask(),
+        at: Instant::now(),
+        sent: flowing.sending.sent.load(Ordering::Relaxed),
+        arrived: flowing.arriving.arrived.load(Ordering::Relaxed),
+        cpu: meter::cpu(&running.pids),
+        rest: meter::rest(&deferred)
+            .saturating_sub(Duration::from_nanos(flowing.sending.waited.load(Ordering::Relaxed))),
     };
     let before = snap();
     thread::sleep(time);
@@ -168,25 +178,57 @@ pub(crate) fn measure(
     if !running.is_alive() {
         return Err("it died".to_owned());
     }
-    let took = (after.1 - before.1).as_secs_f64();
-    let (sent, arrived) = ((after.2 - before.2) as f64, (after.3 - before.3) as f64);
-    let (cpu, rest) = ((after.4 - before.4).as_secs_f64(), (after.5 - before.5).as_secs_f64());
-    let lost = (1.0 - arrived / sent.max(1.0)).max(0.0);
-    let of_process = !running.pids.is_empty();
-    let depth = before.0.zip(after.0).and_then(|(before, after)| {
-        let calls = after.receive_calls? - before.receive_calls?;
-        Some((after.received - before.received) as f64 / calls.max(1) as f64)
-    });
-    Ok(Run {
-        load: *load,
-        forwarder,
-        seconds: took,
-        sent_per_s: sent / took,
-        forwarded_per_s: arrived / took,
-        lost,
-        cpu_us: of_process.then_some(cpu * 1e6 / arrived.max(1.0)),
-        system_us: (lost <= LOST_MAX).then_some((cpu + rest) * 1e6 / arrived.max(1.0)),
-        busy: of_process.then_some(cpu / took),
-        depth,
-    })
+    Ok(Run::between(forwarder, load, !running.pids.is_empty(), &before, &after))
+}
+
+/// All that can be read at a moment.
+struct Snap {
+    told: Option<Told>,
+    at: Instant,
+    sent: u64,
+    arrived: u64,
+    /// Of the forwarder's processes.
+    cpu: Duration,
+    /// Of everybody else who takes part, waiting left out.
+    rest: Duration,
+}
+
+impl Run {
+    fn between(
+        forwarder: Forwarder,
+        load: &Load,
+        of_process: bool,
+        before: &Snap,
+        after: &Snap,
+    ) -> Self {
+        let took = (after.at - before.at).as_secs_f64();
+        let (sent, arrived) =
+            ((after.sent - before.sent) as f64, (after.arrived - before.arrived) as f64);
+        let (cpu, rest) = (
+            after.cpu.saturating_sub(before.cpu).as_secs_f64(),
+            after.rest.saturating_sub(before.rest).as_secs_f64(),
+        );
+        let lost = (1.0 - arrived / sent.max(1.0)).max(0.0);
+        let depth = before.told.as_ref().zip(after.told.as_ref()).and_then(|(before, after)| {
+            let calls = after.receive_calls? - before.receive_calls?;
+            Some((after.received - before.received) as f64 / calls.max(1) as f64)
+        });
+        Self {
+            load: *load,
+            forwarder,
+            seconds: took,
+            sent_per_s: sent / took,
+            forwarded_per_s: arrived / took,
+            lost,
+            cpu_us: of_process.then_some(cpu * 1e6 / arrived.max(1.0)),
+            system_us: (lost <= LOST_MAX).then_some((cpu + rest) * 1e6 / arrived.max(1.0)),
+            busy: of_process.then_some(cpu / took),
+            depth,
+        }
+    }
+
+    /// What others on the machine can only make worse: of two runs the one with less is the truer.
+    pub(crate) fn cost(&self) -> f64 {
+        self.cpu_us.or(self.system_us).unwrap_or(f64::INFINITY)
+    }
 }

@@ -55,17 +55,12 @@ impl Sink {
         }
     }
 
-    /// Looks at each datagram that says what it is, until it is told to stop or has seen what it wanted.
-    pub(crate) fn look(
-        mut self,
-        arriving: &Arriving,
-        mut at: impl FnMut(Trailer, SocketAddr) -> bool,
-    ) {
-        let mut goes_on = true;
-        while goes_on && !arriving.stop.load(Ordering::Relaxed) {
+    /// Looks at each datagram that says what it is, until it is told to stop.
+    pub(crate) fn look(mut self, arriving: &Arriving, mut at: impl FnMut(Trailer, SocketAddr)) {
+        while !arriving.stop.load(Ordering::Relaxed) {
             let datagrams = self.receive(|datagram, from| {
                 if let Some(trailer) = Trailer::read(datagram) {
-                    goes_on &= at(trailer, from);
+                    at(trailer, from);
                 }
             });
             arriving.arrived.fetch_add(datagrams, Ordering::Relaxed);
@@ -103,16 +98,16 @@ pub(crate) fn socket(way: Way) -> UdpSocket {
     socket
 }
 
-/// Takes what comes until each flow has sent something, or it is told to stop; says where it came from. `None`
-/// if some have sent nothing.
+/// Takes what comes until it is told to stop; says where each flow's came from. `None` if some have sent nothing.
+///
+/// It does not end as soon as it knows them all: what came after would find no socket, and a forwarder that is
+/// told so (ICMP) may forget its flow.
 pub(crate) fn learn(flows: u32, arriving: &Arriving) -> Option<Vec<SocketAddrV4>> {
     let mut peers = vec![None; flows as usize];
-    let mut missing = flows;
     Sink::new(Way::ToNode).look(arriving, |trailer, from| {
         if let (Some(peer), SocketAddr::V4(from)) = (peers.get_mut(trailer.flow as usize), from) {
-            missing -= u32::from(peer.replace(from).is_none());
+            *peer = Some(from);
         }
-        missing > 0
     });
     peers.into_iter().collect()
 }
