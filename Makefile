@@ -2,11 +2,12 @@
 # Targets install what they need, by apt where they may; `scripts/need` says what is missing otherwise.
 
 SECONDS ?= 60
+MINUTES ?= 10
 CARGO ?= cargo
 NEXTEST := $(CARGO) nextest run --workspace --no-fail-fast
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint fmt doc unit fuzz bench coverage deny interop need-build need-test need-nextest
+.PHONY: help demo test test-all lint fmt doc unit fuzz bench bench-docs overload coverage deny interop need-build need-test need-nextest
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,9 +37,15 @@ fmt: ## Format everything
 fuzz: need-build ## Every fuzz target for SECONDS each (default 60); needs a nightly toolchain
 	scripts/fuzz $(SECONDS)
 
-bench: need-build ## What wire, the engine, and a fleet on a local etcd cost
+bench: need-build need-bench ## What wire, the engine, forwarding, and a fleet on a local etcd cost; forwarding takes root
 	@scripts/need etcd=etcd-server
 	$(CARGO) bench --bench '*' --quiet
+
+bench-docs: need-build need-bench ## What forwarding costs, to docs/bench
+	ONEVIP_BENCH_DOCS=1 $(CARGO) bench --bench forward --quiet
+
+overload: need-build need-bench ## An LB at twice what one core forwards, for MINUTES (default 10)
+	$(CARGO) bench --bench forward --quiet -- --overload $(MINUTES)
 
 coverage: need-build ## Line coverage of wire, which must be at least 90 %
 	scripts/coverage
@@ -56,6 +63,10 @@ need-build:
 need-test: need-build
 	@scripts/need ip=iproute2 curl=curl chromium=chromium chromedriver=chromium-driver etcd=etcd-server etcdctl=etcd-client dig=bind9-dnsutils
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || scripts/need ensurepip=python3-venv
+
+# Forwarders of other people, to stand beside; Quilkin, too, if somebody installed it.
+need-bench:
+	@scripts/need ip=iproute2 nft=nftables nginx=nginx,libnginx-mod-stream
 
 need-nextest:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked --quiet cargo-nextest

@@ -134,6 +134,11 @@ struct Asked {
 }
 
 impl Forwarder {
+    /// Whether it is of this project.
+    pub(crate) const fn is_ours(self) -> bool {
+        matches!(self, Self::Lb(_))
+    }
+
     /// Starts it in its namespace, on its core.
     ///
     /// # Errors

@@ -211,7 +211,9 @@ impl Script {
             Traffic::Quic => always(Template::new(&quic(PLAIN), load.bytes)),
             Traffic::Rtp => always(Template::new(&rtp, load.bytes)),
             Traffic::Checks => always(check()),
-            Traffic::Mix if flow % 2 == 0 => always(Template::new(&quic(VERIFIED), load.bytes)),
+            Traffic::Mix if flow.is_multiple_of(2) => {
+                always(Template::new(&quic(VERIFIED), load.bytes))
+            }
             Traffic::Mix => {
                 let dtls = Template::new(&[23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 0, 0, 187], 200);
                 let media = [Template::new(&rtp, load.bytes), Template::new(&rtp, 200)];
@@ -229,4 +231,14 @@ impl Script {
 /// The server ID of a node.
 pub(crate) const fn server_id(node: u32) -> [u8; 4] {
     (node + 1).to_be_bytes()
+}
+
+/// A rate or a count, without what is behind the point.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it saturates, and none is negative or near the end of the range"
+)]
+pub(crate) const fn whole(value: f64) -> u64 {
+    value as u64
 }

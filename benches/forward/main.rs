@@ -15,26 +15,38 @@ mod child;
 mod floor;
 mod forwarder;
 mod generator;
+mod latency;
 mod load;
 mod meter;
+mod overload;
 mod peers;
 mod place;
+mod plots;
+mod report;
+mod rows;
 mod run;
 mod sink;
+mod tables;
+mod targets;
 
-use std::time::Duration;
+use std::{process::ExitCode, thread};
 
 use clap::Parser;
 
-use forwarder::{Driver, Forwarder, Lb, Mode};
+use forwarder::Forwarder;
 use load::Load;
 use place::Place;
+use report::{Machine, Part, Report};
+use rows::{Absent, Plan};
 
 /// What it costs to forward a datagram.
 #[derive(Parser)]
 struct Arguments {
     /// Only rows whose name has all words of one of these.
     rows: Vec<String>,
+    /// Instead: an LB under twice the load that one core forwards, for so many minutes.
+    #[arg(long, num_args = 0..=1, default_missing_value = "10", value_name = "MINUTES")]
+    overload: Option<u64>,
     /// Said by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -43,53 +55,60 @@ struct Arguments {
     be: Option<String>,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(order) = arguments.be {
-        return child::be(&order);
+        child::be(&order);
+        return ExitCode::SUCCESS;
     }
     let place = Place::new();
-    let all = [
-        Forwarder::Routing,
-        Forwarder::Nft,
-        Forwarder::Floor,
-        Forwarder::FloorTrains,
-        Forwarder::Nginx,
-        Forwarder::Quilkin,
-        Forwarder::Lb(Lb { window: false, ..Lb::new(Mode::Tunnel, Driver::Mmsg) }),
-        Forwarder::Lb(Lb::new(Mode::Tunnel, Driver::Mmsg)),
-        Forwarder::Lb(Lb::new(Mode::Tunnel, Driver::Uring)),
-        Forwarder::Lb(Lb::new(Mode::Nat, Driver::Mmsg)),
-    ];
-    for rate in [Some(20_000), Some(130_000), None] {
-        for way in [load::Way::ToNode, load::Way::ToClients] {
-            for shape in [load::Shape::Singles, load::Shape::Trains] {
-                let load = Load { way, shape, rate, ..Load::USUAL };
-                for forwarder in all {
-                    let name = format!("{load}: {forwarder}");
-                    if !arguments.rows.is_empty()
-                        && !arguments.rows.iter().any(|r| r.split(' ').all(|w| name.contains(w)))
-                    {
-                        continue;
-                    }
-                    let run = forwarder.start(&place, &load).and_then(|mut running| {
-                        run::measure(&place, forwarder, &mut running, &load, Duration::from_secs(1))
-                    });
-                    match run {
-                        Ok(run) => println!(
-                            "{name}: sent {:.0} fwd {:.0} lost {:.3} cpu {:?} sys {:?} busy {:?} depth {:?}",
-                            run.sent_per_s,
-                            run.forwarded_per_s,
-                            run.lost,
-                            run.cpu_us,
-                            run.system_us,
-                            run.busy,
-                            run.depth
-                        ),
-                        Err(problem) => println!("{name}: {problem}"),
-                    }
-                }
-            }
+    clean_up_when_interrupted(&place);
+    let mut absent = Absent::default();
+    if let Some(minutes) = arguments.overload {
+        return overload::run(&place, minutes, &mut absent);
+    }
+    let quick = std::env::var_os("ONEVIP_BENCH_QUICK").is_some();
+    let plan = Plan { quick, wanted: arguments.rows };
+    let report = measure(&place, &plan, &mut absent);
+    println!("{}", report.text());
+    match report.save() {
+        Ok(directory) => {
+            println!("Written to {}.", directory.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("Nothing is written: {error}");
+            ExitCode::FAILURE
         }
     }
+}
+
+fn measure(place: &Place, plan: &Plan, absent: &mut Absent) -> Report {
+    let parts: Vec<_> = rows::groups(plan)
+        .iter()
+        .map(|group| Part { title: group.title, runs: rows::measure(place, plan, group, absent) })
+        .collect();
+    let floor = parts
+        .iter()
+        .flat_map(|part| &part.runs)
+        .find(|run| run.forwarder == Forwarder::Floor && run.load == Load::USUAL)
+        .map(|run| run.forwarded_per_s);
+    let latencies = latency::measure(place, plan, floor, absent);
+    let tables = tables::measure(place, plan, absent);
+    Report::new(Machine::this(plan.quick), parts, latencies, tables)
+}
+
+/// Namespaces outlive their processes: whoever interrupts this wants them gone too. What forwards in them ends by
+/// itself, or by the same interruption.
+fn clean_up_when_interrupted(place: &Place) {
+    let names = place.names();
+    let wait = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+        let runtime = runtime.expect("a runtime");
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            place::remove(&names);
+            std::process::exit(130);
+        }
+    };
+    thread::Builder::new().name("interrupted".to_owned()).spawn(wait).expect("a thread");
 }

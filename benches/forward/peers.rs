@@ -28,7 +28,7 @@ pub(crate) fn nft(place: &Place) -> Result<Running, String> {
     let (ip, port) = (VIP.ip(), VIP.port());
     let chain = "type nat hook prerouting priority dstnat;";
     let rule = format!("ip daddr {ip} udp dport {port} dnat to {NODE};");
-    run_nft(&namespace, &format!("table ip bench {{ chain in {{ {chain} {rule} }} }}"))?;
+    run_nft(&namespace, &format!("table ip bench {{ chain in {{ {chain} {rule} }}; }}"))?;
     Ok(Running::kernel(Some(Box::new(move || {
         // It goes with its namespace at the latest.
         let _gone = run_nft(&namespace, "delete table ip bench");

@@ -21,11 +21,14 @@ use crate::{
 /// How long a load is there before it is measured.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// Datagrams in a second that introduce flows: what any forwarder takes.
-const INTRODUCED_PER_S: u64 = 40_000;
-
 /// How often each flow is introduced, since some may be lost.
-const INTRODUCTIONS: u64 = 2;
+const INTRODUCTIONS: u64 = 4;
+
+/// Datagrams in a second that introduce flows: what any forwarder takes, and each of a flow some time after the
+/// one before, so that they are not lost together.
+fn introduced_per_s(load: &Load) -> u64 {
+    (u64::from(load.flows) * 10).clamp(2_000, 40_000)
+}
 
 /// What became of a load.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -102,7 +105,7 @@ pub(crate) fn flow(
 pub(crate) fn introduce(place: &Place, forwarder: Forwarder, load: &Load) -> Result<Route, String> {
     if matches!(load.traffic, Traffic::Rtp | Traffic::Mix) {
         let checks = Load { way: Way::ToNode, traffic: Traffic::Checks, ..*load };
-        send_once(place, forwarder, &checks, INTRODUCTIONS, INTRODUCED_PER_S);
+        send_once(place, forwarder, &checks, INTRODUCTIONS, introduced_per_s(load));
     }
     match forwarder.route(load) {
         Route::Bare { .. } => {
@@ -131,7 +134,7 @@ fn learn(place: &Place, forwarder: Forwarder, load: &Load) -> Option<Vec<SocketA
     let greeting = Load { way: Way::ToNode, ..*load };
     // Its socket may not be open yet for the first.
     thread::sleep(Duration::from_millis(50));
-    send_once(place, forwarder, &greeting, INTRODUCTIONS + 1, INTRODUCED_PER_S);
+    send_once(place, forwarder, &greeting, INTRODUCTIONS, introduced_per_s(load));
     thread::sleep(Duration::from_millis(100));
     arriving.stop.store(true, Ordering::Relaxed);
     learning.join().expect("no panic")

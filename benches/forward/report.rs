@@ -1,0 +1,251 @@
+//! What a run found, as text, as JSON and as plots.
+
+use std::{
+    fmt::Write,
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use procfs::{CpuInfo, Current};
+use serde::Serialize;
+
+use crate::{
+    forwarder::Forwarder,
+    generator,
+    latency::Latency,
+    load::{Load, Shape, Way},
+    plots,
+    run::Run,
+    tables::{Compared, Memory, Tables},
+    targets::{self, Target},
+};
+
+/// Where, on what and when.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Machine {
+    date: String,
+    kernel: String,
+    cpu: String,
+    cores: usize,
+    quick: bool,
+}
+
+impl Machine {
+    pub(crate) fn this(quick: bool) -> Self {
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let cpus = CpuInfo::current().ok();
+        let name = cpus.as_ref().and_then(|cpus| cpus.model_name(0)).unwrap_or("unknown");
+        let now = UNIX_EPOCH + Duration::from_nanos(generator::now());
+        Self {
+            date: humantime::format_rfc3339_seconds(now).to_string(),
+            kernel: kernel.trim().to_owned(),
+            cpu: name.to_owned(),
+            cores: cpus.map_or(1, |cpus| cpus.num_cores()),
+            quick,
+        }
+    }
+}
+
+/// One part of the table.
+#[derive(Serialize)]
+pub(crate) struct Part {
+    pub(crate) title: &'static str,
+    pub(crate) runs: Vec<Run>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Report {
+    pub(crate) machine: Machine,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) latencies: Vec<Latency>,
+    pub(crate) memory: Vec<Memory>,
+    pub(crate) compared: Vec<Compared>,
+    pub(crate) targets: Vec<Target>,
+}
+
+impl Report {
+    pub(crate) fn new(
+        machine: Machine,
+        parts: Vec<Part>,
+        latencies: Vec<Latency>,
+        tables: Tables,
+    ) -> Self {
+        let Tables { memory, compared } = tables;
+        let runs: Vec<_> = parts.iter().flat_map(|part| &part.runs).copied().collect();
+        let targets = targets::all(&runs, &latencies, &memory, &compared);
+        Self { machine, parts, latencies, memory, compared, targets }
+    }
+
+    /// All of it, as Markdown.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text).expect("a string takes all");
+        text
+    }
+
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let Machine { date, kernel, cpu, cores, quick } = &self.machine;
+        writeln!(text, "{HEAD}\n")?;
+        writeln!(text, "Measured {date} on Linux {kernel}, {cores} cores of {cpu}.")?;
+        if *quick {
+            writeln!(text, "A quick run, which says little.")?;
+        }
+        for part in self.parts.iter().filter(|part| !part.runs.is_empty()) {
+            writeln!(text, "\n## {}\n\n{COLUMNS}", part.title)?;
+            part.runs.iter().try_for_each(|run| write_run(text, run, &part.runs))?;
+        }
+        if !self.latencies.is_empty() {
+            write_latencies(text, &self.latencies)?;
+        }
+        write_tables(text, &self.memory, &self.compared)?;
+        if !self.targets.is_empty() {
+            writeln!(
+                text,
+                "\n## Targets\n\n| what | target | measured | |\n| --- | --- | --- | --- |"
+            )?;
+        }
+        for target in &self.targets {
+            let met = if target.met() { "met" } else { "short" };
+            let Target { what, at_most, measured, .. } = target;
+            writeln!(text, "| {what} | ≤ {at_most} | {measured:.2} | {met} |")?;
+        }
+        Ok(())
+    }
+
+    /// Writes everything where it belongs; says where that is.
+    pub(crate) fn save(&self) -> io::Result<PathBuf> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let directory = match std::env::var_os("ONEVIP_BENCH_DOCS") {
+            Some(_) => root.join("docs/bench"),
+            None => root.join("target/bench-forward"),
+        };
+        fs::create_dir_all(&directory)?;
+        let mut text = self.text();
+        for (file, title) in plots::all(self, &directory).map_err(io::Error::other)? {
+            text.push_str(&format!("\n![{title}]({file})\n"));
+        }
+        fs::write(directory.join("forward.md"), text)?;
+        let json = serde_json::to_string_pretty(self).map_err(io::Error::other)?;
+        fs::write(directory.join("forward.json"), json + "\n")?;
+        Ok(directory)
+    }
+}
+
+const HEAD: &str = "# What forwarding costs
+
+Written by `make bench-docs`, not by hand. Again: `make bench-docs` as root, some twelve minutes; one row:
+`cargo bench --bench forward -- \"1200 130 singles tunnel\"`.
+
+Clients, forwarder and nodes are in network namespaces of one machine, joined by veth. *CPU* is that of the
+forwarder's processes for each datagram that arrived, what the kernel does for them included. *Whole system* is
+everybody's; what it has over plain routing is what it costs, or spares, to have that forwarder at all. It is left
+out where more than 1 % was lost. *One core* is what a core carries by that CPU time; *busy* is how much of its
+core it took, so *all it can* is the forwarder's bound where that is 1, and the generator's where it is less.
+*Depth* is datagrams in a receive call, where they are counted.";
+
+const COLUMNS: &str = "| load | forwarder | forwarded/s | lost | CPU, µs | to the floor | to nginx | one core, k/s | busy | depth | whole system, µs | over routing, µs |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |";
+
+fn write_run(text: &mut String, run: &Run, all: &[Run]) -> std::fmt::Result {
+    let beside = |forwarder: Forwarder| {
+        all.iter().find(|other| other.forwarder == forwarder && other.load == run.load)
+    };
+    let to = |forwarder| {
+        let other = beside(forwarder)?;
+        Some(run.cpu_us? / other.cpu_us?)
+    };
+    let over = beside(Forwarder::Routing)
+        .and_then(|routing| Some(run.system_us? - routing.system_us?))
+        .filter(|_| run.forwarder != Forwarder::Routing);
+    writeln!(
+        text,
+        "| {} | {} | {:.0} | {:.1} % | {} | {} | {} | {} | {} | {} | {} | {} |",
+        run.load,
+        run.forwarder,
+        run.forwarded_per_s,
+        100.0 * run.lost,
+        number(run.cpu_us),
+        number(to(Forwarder::Floor)),
+        number(to(Forwarder::Nginx)),
+        run.cpu_us.map_or("–".to_owned(), |cpu| format!("{:.0}", 1e3 / cpu)),
+        number(run.busy),
+        run.depth.map_or("–".to_owned(), |depth| format!("{depth:.1}")),
+        number(run.system_us),
+        over.map_or("–".to_owned(), |over| format!("{over:+.2}")),
+    )
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("–".to_owned(), |value| format!("{value:.2}"))
+}
+
+fn write_latencies(text: &mut String, latencies: &[Latency]) -> std::fmt::Result {
+    let routing = latencies.iter().find(|latency| latency.forwarder == Forwarder::Routing);
+    let rate = latencies.first().and_then(|latency| latency.load.rate).unwrap_or_default();
+    writeln!(
+        text,
+        "\n## Latency at half of what the floor forwards\n\n\
+         {rate}/s, one at a time, from before it is sent to when it is at the node's socket; and in brackets what \
+         that is over plain routing. µs.\n\n\
+         | forwarder | p50 | p99 | p99.9 |\n| --- | --- | --- | --- |"
+    )?;
+    for latency in latencies {
+        let with_added = |of: fn(&Latency) -> f64| match routing {
+            Some(routing) => format!("{:.1} ({:+.1})", of(latency), of(latency) - of(routing)),
+            None => format!("{:.1}", of(latency)),
+        };
+        writeln!(
+            text,
+            "| {} | {} | {} | {} |",
+            latency.forwarder,
+            with_added(|latency| latency.p50_us),
+            with_added(|latency| latency.p99_us),
+            with_added(|latency| latency.p999_us),
+        )?;
+    }
+    Ok(())
+}
+
+fn write_tables(text: &mut String, memory: &[Memory], compared: &[Compared]) -> std::fmt::Result {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    if !memory.is_empty() {
+        writeln!(
+            text,
+            "\n## Memory\n\nResident, by flows that STUN checks bound; `limits.flows` is 1 M.\n\n\
+             | forwarder | no flow, MiB | 100 k, MiB | 1 M, MiB | bytes of a flow |\n\
+             | --- | --- | --- | --- | --- |"
+        )?;
+    }
+    for memory in memory {
+        let most = memory.with_1_m.unwrap_or(memory.with_100_k);
+        let flows = if memory.with_1_m.is_some() { 1e6 } else { 1e5 };
+        writeln!(
+            text,
+            "| {} | {:.1} | {:.1} | {} | {:.0} |",
+            memory.forwarder,
+            mib(memory.without_flows),
+            mib(memory.with_100_k),
+            memory.with_1_m.map_or("–".to_owned(), |bytes| format!("{:.1}", mib(bytes))),
+            most.saturating_sub(memory.without_flows) as f64 / flows,
+        )?;
+    }
+    if !compared.is_empty() {
+        writeln!(
+            text,
+            "\n## Small tables and large\n\n| what | forwarder | CPU, µs: small | large | ratio |\n\
+             | --- | --- | --- | --- | --- |"
+        )?;
+    }
+    for Compared { what, small, large, .. } in compared {
+        let ratio = large.cost() / small.cost();
+        let (few, many, who) = (small.cost(), large.cost(), small.forwarder);
+        writeln!(text, "| {what} | {who} | {few:.2} | {many:.2} | {ratio:.2} |")?;
+    }
+    Ok(())
+}
+
+/// Whether a load is of single datagrams of the usual kind, that way.
+pub(crate) fn is_usual(load: &Load, way: Way, shape: Shape) -> bool {
+    *load == Load { way, shape, rate: load.rate, ..Load::USUAL }
+}

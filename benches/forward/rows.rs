@@ -1,0 +1,161 @@
+//! Which loads go through which forwarders.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    forwarder::{Driver, Forwarder, Lb, Mode},
+    load::{Load, Shape, Traffic, Way},
+    place::Place,
+    run::{self, Run},
+};
+
+/// How much is measured, and how long.
+pub(crate) struct Plan {
+    pub(crate) quick: bool,
+    /// Only rows whose name has all words of one of these; all, if there is none.
+    pub(crate) wanted: Vec<String>,
+}
+
+impl Plan {
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        let all_words = |wanted: &String| wanted.split_whitespace().all(|word| name.contains(word));
+        self.wanted.is_empty() || self.wanted.iter().any(all_words)
+    }
+
+    pub(crate) const fn rounds(&self) -> usize {
+        if self.quick { 1 } else { 2 }
+    }
+
+    pub(crate) const fn time(&self) -> Duration {
+        Duration::from_millis(if self.quick { 400 } else { 1_500 })
+    }
+}
+
+/// Loads that are compared with each other, and who forwards them.
+pub(crate) struct Group {
+    pub(crate) title: &'static str,
+    pub(crate) loads: Vec<Load>,
+    pub(crate) forwarders: Vec<Forwarder>,
+}
+
+const DRIVERS: [Driver; 2] = [Driver::Mmsg, Driver::Uring];
+
+/// Ours, under each driver.
+fn ours(mode: Mode) -> impl Iterator<Item = Forwarder> {
+    DRIVERS.into_iter().map(move |driver| Forwarder::Lb(Lb::new(mode, driver)))
+}
+
+fn without_window() -> impl Iterator<Item = Forwarder> {
+    DRIVERS
+        .into_iter()
+        .map(|driver| Forwarder::Lb(Lb { window: false, ..Lb::new(Mode::Tunnel, driver) }))
+}
+
+/// All, in the order in which they are measured.
+pub(crate) fn groups(plan: &Plan) -> Vec<Group> {
+    use Forwarder::{Floor, FloorTrains, Nft, Nginx, Quilkin, Routing};
+    let rates = |rates: &[Option<u64>], load: Load| -> Vec<_> {
+        let rates = rates.iter().filter(|rate| !plan.quick || rate.is_none());
+        rates.map(|&rate| Load { rate, ..load }).collect()
+    };
+    let usual = Load::USUAL;
+    let trains = Load { shape: Shape::Trains, ..usual };
+    let back = Load { way: Way::ToClients, ..usual };
+    let back_trains = Load { way: Way::ToClients, ..trains };
+    let others = [Routing, Nft, Floor, Nginx, Quilkin];
+    let few = [Floor, Nginx];
+    let both = || ours(Mode::Tunnel).chain(ours(Mode::Nat));
+    let busy = &[Some(130_000), None];
+    let sizes =
+        [Load { bytes: 200, ..usual }, Load { flows: 1, ..usual }, Load { flows: 10_000, ..usual }];
+    let mix = Load { traffic: Traffic::Mix, ..usual };
+    vec![
+        Group {
+            title: "Clients to node, single datagrams",
+            loads: rates(&[Some(20_000), Some(130_000), None], usual),
+            forwarders: others.into_iter().chain(without_window()).chain(both()).collect(),
+        },
+        Group {
+            title: "Clients to node, trains of 8",
+            loads: rates(busy, trains),
+            forwarders: others.into_iter().chain([FloorTrains]).chain(both()).collect(),
+        },
+        Group {
+            title: "Node to clients, single datagrams",
+            loads: rates(busy, back),
+            forwarders: others.into_iter().chain(both()).collect(),
+        },
+        Group {
+            title: "Node to clients, trains of 8",
+            loads: rates(busy, back_trains),
+            forwarders: others.into_iter().chain([FloorTrains]).chain(both()).collect(),
+        },
+        Group {
+            title: "Other sizes and other numbers of flows",
+            loads: sizes.into(),
+            forwarders: few.into_iter().chain(both()).collect(),
+        },
+        Group {
+            title: "STUN, DTLS, SRTP and QUIC, mixed",
+            loads: rates(busy, mix),
+            forwarders: [Floor].into_iter().chain(both()).collect(),
+        },
+    ]
+}
+
+/// Who could not be measured, and why: said once.
+#[derive(Default)]
+pub(crate) struct Absent(BTreeMap<String, String>);
+
+impl Absent {
+    /// Says that a forwarder is left out from now on.
+    pub(crate) fn note(&mut self, name: &str, why: &str) {
+        if !self.0.contains_key(name) {
+            println!("- {name} is left out: {why}");
+            self.0.insert(name.to_owned(), why.to_owned());
+        }
+    }
+
+    /// Whether it is.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
+
+/// Measures what a plan wants of a group. Rounds go over all forwarders before the next begins: what is slow for a
+/// while is slow for all of them.
+pub(crate) fn measure(place: &Place, plan: &Plan, group: &Group, absent: &mut Absent) -> Vec<Run> {
+    let mut best: Vec<Run> = Vec::new();
+    for load in &group.loads {
+        let first = best.len();
+        for _ in 0..plan.rounds() {
+            for &forwarder in &group.forwarders {
+                let name = forwarder.to_string();
+                if !plan.wants(&format!("{load}: {name}")) || absent.has(&name) {
+                    continue;
+                }
+                let mut running = match forwarder.start(place, load) {
+                    Ok(running) => running,
+                    Err(why) => {
+                        absent.note(&name, &why);
+                        continue;
+                    }
+                };
+                match run::measure(place, forwarder, &mut running, load, plan.time()) {
+                    Ok(run) => keep_better(&mut best, first, run),
+                    Err(why) => println!("- {load}: {name}: {why}"),
+                }
+            }
+        }
+    }
+    best
+}
+
+fn keep_better(best: &mut Vec<Run>, first: usize, run: Run) {
+    match best[first..].iter_mut().find(|other| other.forwarder == run.forwarder) {
+        // Others on the machine make a run dearer, and never cheaper.
+        Some(other) if run.cost() < other.cost() => *other = run,
+        Some(_) => {}
+        None => best.push(run),
+    }
+}
