@@ -72,7 +72,11 @@ fn start(how: Lb, load: &Load) -> Result<LoadBalancer, String> {
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
     let file = directory.path().join("lb.toml");
     std::fs::write(&file, text).map_err(|error| error.to_string())?;
-    let config = Config::read(&file).map_err(|error| error.to_string())?;
+    // The file's name says nothing to whoever reads the refusal.
+    let config = Config::read(&file).map_err(|error| {
+        let name = format!("{}: ", file.display());
+        error.to_string().replace(&name, "")
+    })?;
     LoadBalancer::start(&config, fleet(how)).map_err(|error| error.to_string())
 }
 

@@ -139,6 +139,15 @@ impl Forwarder {
         matches!(self, Self::Lb(_))
     }
 
+    /// What has to be there for it: if it is missing once, it is missing always.
+    pub(crate) fn needs(self) -> String {
+        match self {
+            Self::Lb(Lb { driver: Driver::Mmsg, .. }) => "the mmsg driver".to_owned(),
+            Self::Lb(Lb { driver: Driver::Uring, .. }) => "the uring driver".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
     /// Starts it in its namespace, on its core.
     ///
     /// # Errors

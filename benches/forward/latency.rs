@@ -68,17 +68,20 @@ pub(crate) fn measure(
     let load = Load { rate: Some(rate), ..Load::USUAL };
     let mut latencies = Vec::new();
     for forwarder in all {
-        let name = forwarder.to_string();
-        if absent.has(&name) {
+        if absent.has(forwarder) {
             continue;
         }
-        let measured = forwarder.start(place, &load).and_then(|_running| {
-            let time = if plan.quick { plan.time() } else { Duration::from_secs(4) };
-            one(place, forwarder, &load, time)
-        });
-        match measured {
+        let _running = match forwarder.start(place, &load) {
+            Ok(running) => running,
+            Err(why) => {
+                absent.note(forwarder, &why);
+                continue;
+            }
+        };
+        let time = if plan.quick { plan.time() } else { Duration::from_secs(4) };
+        match one(place, forwarder, &load, time) {
             Ok(latency) => latencies.push(latency),
-            Err(why) => absent.note(&name, &why),
+            Err(why) => println!("- latency: {forwarder}: {why}"),
         }
     }
     latencies

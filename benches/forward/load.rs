@@ -88,7 +88,8 @@ impl fmt::Display for Load {
             Shape::Singles => "singles",
             Shape::Trains => "trains",
         };
-        write!(f, "{way}, {bytes} B, {flows} flows, {shape}")?;
+        let plural = if *flows == 1 { "" } else { "s" };
+        write!(f, "{way}, {bytes} B, {flows} flow{plural}, {shape}")?;
         match traffic {
             Traffic::Quic => {}
             Traffic::Rtp => write!(f, ", SRTP")?,

@@ -25,6 +25,13 @@ fn cpu_of(pid: i32) -> Option<Duration> {
     Some(clock_gettime(clock).ok()?.into())
 }
 
+/// Time for which threads of processes could have run, and others had their core.
+pub(crate) fn kept_waiting(pids: &[i32]) -> Duration {
+    let tasks = pids.iter().filter_map(|&pid| Process::new(pid).ok()?.tasks().ok()).flatten();
+    let delays = tasks.filter_map(|task| Some(task.ok()?.schedstat().ok()?.run_delay));
+    Duration::from_nanos(delays.sum())
+}
+
 /// Time on the CPU of all that takes part, besides the forwarder.
 pub(crate) fn rest(deferred: &[i32]) -> Duration {
     cpu(deferred) + cpu_of(0).unwrap_or_default()

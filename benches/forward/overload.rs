@@ -39,10 +39,17 @@ pub(crate) fn run(place: &Place, minutes: u64, absent: &mut Absent) -> ExitCode 
     let mut verdicts = Vec::new();
     for driver in [Driver::Mmsg, Driver::Uring] {
         let forwarder = Forwarder::Lb(Lb::new(Mode::Tunnel, driver));
+        if let Err(why) = forwarder.start(place, &Load::USUAL) {
+            absent.note(forwarder, &why);
+            continue;
+        }
         println!("## Overload, {minutes} min: {forwarder}\n");
         match one(place, forwarder, Duration::from_secs(60 * minutes)) {
             Ok(verdict) => verdicts.push(verdict),
-            Err(why) => absent.note(&forwarder.to_string(), &why),
+            Err(why) => {
+                println!("- {why}\n");
+                verdicts.push(false);
+            }
         }
     }
     let passed = !verdicts.is_empty() && verdicts.into_iter().all(|passed| passed);

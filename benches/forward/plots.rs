@@ -87,7 +87,7 @@ fn draw_bars(file: &Path, title: &str, bars: &[Bar]) -> Result<(), Failure> {
         .x_label_area_size(30)
         .y_label_area_size(NAMES)
         .build_cartesian_2d(0.0..most * 1.12, 0.0..rows)?;
-    chart.configure_mesh().disable_y_mesh().y_labels(0).light_line_style(WHITE).draw()?;
+    chart.configure_mesh().disable_y_mesh().x_max_light_lines(1).y_labels(0).draw()?;
     for (row, bar) in (0_u32..).zip(bars) {
         let (bottom, top) = (rows - f64::from(row) - 0.85, rows - f64::from(row) - 0.15);
         let colour = if bar.ours { OURS } else { OTHERS };

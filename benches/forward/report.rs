@@ -92,8 +92,11 @@ impl Report {
             writeln!(text, "A quick run, which says little.")?;
         }
         for part in self.parts.iter().filter(|part| !part.runs.is_empty()) {
-            writeln!(text, "\n## {}\n\n{COLUMNS}", part.title)?;
-            part.runs.iter().try_for_each(|run| write_run(text, run, &part.runs))?;
+            writeln!(text, "\n## {}", part.title)?;
+            for same_load in part.runs.chunk_by(|one, other| one.load == other.load) {
+                writeln!(text, "\n{}:\n\n{COLUMNS}", same_load[0].load)?;
+                same_load.iter().try_for_each(|run| write_run(text, run, same_load))?;
+            }
         }
         if !self.latencies.is_empty() {
             write_latencies(text, &self.latencies)?;
@@ -142,15 +145,15 @@ forwarder's processes for each datagram that arrived, what the kernel does for t
 everybody's; what it has over plain routing is what it costs, or spares, to have that forwarder at all. It is left
 out where more than 1 % was lost. *One core* is what a core carries by that CPU time; *busy* is how much of its
 core it took, so *all it can* is the forwarder's bound where that is 1, and the generator's where it is less.
+*Kept waiting* is for how much of the time others had its core while it could have run: where that is not near 0,
+the machine was not quiet, and losses and latencies say little.
 *Depth* is datagrams in a receive call, where they are counted.";
 
-const COLUMNS: &str = "| load | forwarder | forwarded/s | lost | CPU, µs | to the floor | to nginx | one core, k/s | busy | depth | whole system, µs | over routing, µs |
+const COLUMNS: &str = "| forwarder | forwarded/s | lost | CPU, µs | to the floor | to nginx | one core, k/s | busy | kept waiting | depth | whole system, µs | over routing, µs |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |";
 
-fn write_run(text: &mut String, run: &Run, all: &[Run]) -> std::fmt::Result {
-    let beside = |forwarder: Forwarder| {
-        all.iter().find(|other| other.forwarder == forwarder && other.load == run.load)
-    };
+fn write_run(text: &mut String, run: &Run, same_load: &[Run]) -> std::fmt::Result {
+    let beside = |forwarder: Forwarder| same_load.iter().find(|other| other.forwarder == forwarder);
     let to = |forwarder| {
         let other = beside(forwarder)?;
         Some(run.cpu_us? / other.cpu_us?)
@@ -160,8 +163,7 @@ fn write_run(text: &mut String, run: &Run, all: &[Run]) -> std::fmt::Result {
         .filter(|_| run.forwarder != Forwarder::Routing);
     writeln!(
         text,
-        "| {} | {} | {:.0} | {:.1} % | {} | {} | {} | {} | {} | {} | {} | {} |",
-        run.load,
+        "| {} | {:.0} | {:.1} % | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
         run.forwarder,
         run.forwarded_per_s,
         100.0 * run.lost,
@@ -170,6 +172,7 @@ fn write_run(text: &mut String, run: &Run, all: &[Run]) -> std::fmt::Result {
         number(to(Forwarder::Nginx)),
         run.cpu_us.map_or("–".to_owned(), |cpu| format!("{:.0}", 1e3 / cpu)),
         number(run.busy),
+        number(run.kept_waiting),
         run.depth.map_or("–".to_owned(), |depth| format!("{depth:.1}")),
         number(run.system_us),
         over.map_or("–".to_owned(), |over| format!("{over:+.2}")),

@@ -1,6 +1,6 @@
 //! Which loads go through which forwarders.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     forwarder::{Driver, Forwarder, Lb, Mode},
@@ -103,22 +103,22 @@ pub(crate) fn groups(plan: &Plan) -> Vec<Group> {
     ]
 }
 
-/// Who could not be measured, and why: said once.
+/// What is not on this machine: said once.
 #[derive(Default)]
-pub(crate) struct Absent(BTreeMap<String, String>);
+pub(crate) struct Absent(BTreeSet<String>);
 
 impl Absent {
     /// Says that a forwarder is left out from now on.
-    pub(crate) fn note(&mut self, name: &str, why: &str) {
-        if !self.0.contains_key(name) {
-            println!("- {name} is left out: {why}");
-            self.0.insert(name.to_owned(), why.to_owned());
+    pub(crate) fn note(&mut self, forwarder: Forwarder, why: &str) {
+        let needs = forwarder.needs();
+        if self.0.insert(needs.clone()) {
+            println!("- {needs} is left out: {why}");
         }
     }
 
     /// Whether it is.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+    pub(crate) fn has(&self, forwarder: Forwarder) -> bool {
+        self.0.contains(&forwarder.needs())
     }
 }
 
@@ -131,13 +131,13 @@ pub(crate) fn measure(place: &Place, plan: &Plan, group: &Group, absent: &mut Ab
         for _ in 0..plan.rounds() {
             for &forwarder in &group.forwarders {
                 let name = forwarder.to_string();
-                if !plan.wants(&format!("{load}: {name}")) || absent.has(&name) {
+                if !plan.wants(&format!("{load}: {name}")) || absent.has(forwarder) {
                     continue;
                 }
                 let mut running = match forwarder.start(place, load) {
                     Ok(running) => running,
                     Err(why) => {
-                        absent.note(&name, &why);
+                        absent.note(forwarder, &why);
                         continue;
                     }
                 };

@@ -47,6 +47,9 @@ pub(crate) struct Run {
     pub(crate) system_us: Option<f64>,
     /// Share of the time that the forwarder was on the CPU.
     pub(crate) busy: Option<f64>,
+    /// Share of the time that it could have run, and others had its core: a row where this is much says
+    /// little.
+    pub(crate) kept_waiting: Option<f64>,
     /// Datagrams of a receive call, where they are counted.
     pub(crate) depth: Option<f64>,
 }
@@ -171,6 +174,7 @@ pub(crate) fn measure_known(
         sent: flowing.sending.sent.load(Ordering::Relaxed),
         arrived: flowing.arriving.arrived.load(Ordering::Relaxed),
         cpu: meter::cpu(&running.pids),
+        kept_waiting: meter::kept_waiting(&running.pids),
         rest: meter::rest(&deferred)
             .saturating_sub(Duration::from_nanos(flowing.sending.waited.load(Ordering::Relaxed))),
     };
@@ -192,6 +196,7 @@ struct Snap {
     arrived: u64,
     /// Of the forwarder's processes.
     cpu: Duration,
+    kept_waiting: Duration,
     /// Of everybody else who takes part, waiting left out.
     rest: Duration,
 }
@@ -211,6 +216,7 @@ impl Run {
             after.cpu.saturating_sub(before.cpu).as_secs_f64(),
             after.rest.saturating_sub(before.rest).as_secs_f64(),
         );
+        let kept_waiting = after.kept_waiting.saturating_sub(before.kept_waiting);
         let lost = (1.0 - arrived / sent.max(1.0)).max(0.0);
         let depth = before.told.as_ref().zip(after.told.as_ref()).and_then(|(before, after)| {
             let calls = after.receive_calls? - before.receive_calls?;
@@ -226,6 +232,7 @@ impl Run {
             cpu_us: of_process.then_some(cpu * 1e6 / arrived.max(1.0)),
             system_us: (lost <= LOST_MAX).then_some((cpu + rest) * 1e6 / arrived.max(1.0)),
             busy: of_process.then_some(cpu / took),
+            kept_waiting: of_process.then_some(kept_waiting.as_secs_f64() / took),
             depth,
         }
     }

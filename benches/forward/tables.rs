@@ -50,20 +50,23 @@ pub(crate) fn measure(place: &Place, plan: &Plan, absent: &mut Absent) -> Tables
     let mut tables = Tables::default();
     for driver in [Driver::Mmsg, Driver::Uring] {
         let how = Lb::new(Mode::Tunnel, driver);
-        let name = Forwarder::Lb(how).to_string();
-        if absent.has(&name) {
+        let forwarder = Forwarder::Lb(how);
+        if absent.has(forwarder) {
             continue;
         }
-        if plan.wants(&format!("flows in memory: {name}"))
+        if let Err(why) = forwarder.start(place, &Load::USUAL) {
+            absent.note(forwarder, &why);
+            continue;
+        }
+        if plan.wants(&format!("flows in memory: {forwarder}"))
             && let Err(why) = flows(place, plan, how, &mut tables)
         {
-            absent.note(&name, &why);
-            continue;
+            println!("- flows in memory: {forwarder}: {why}");
         }
-        if plan.wants(&format!("nodes configured: {name}")) {
+        if plan.wants(&format!("nodes configured: {forwarder}")) {
             match nodes(place, plan, how) {
                 Ok(compared) => tables.compared.push(compared),
-                Err(why) => absent.note(&name, &why),
+                Err(why) => println!("- nodes configured: {forwarder}: {why}"),
             }
         }
     }
