@@ -188,7 +188,9 @@ impl Forwarder {
 pub(crate) fn spawn(place: &Place, mut command: Command) -> Result<Child, String> {
     let what = command.get_program().to_string_lossy().into_owned();
     let spawning = place.inside(Seat::Forwarder, "spawn", move || command.spawn());
-    spawning.join().expect("no panic").map_err(|error| format!("{what}: {error}"))
+    let child = spawning.join().expect("no panic").map_err(|error| format!("{what}: {error}"))?;
+    peers::remember(&child);
+    Ok(child)
 }
 
 impl Running {

@@ -3,11 +3,11 @@
 
 use std::{
     io::IoSlice,
-    net::{SocketAddr, SocketAddrV4, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
     os::fd::AsRawFd,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
@@ -18,15 +18,12 @@ use wire::{FiveTuple, tunnel};
 
 use crate::{
     load::{Load, Script, Shape, TRAIN, Template, Trailer, Way},
+    pace::Pace,
     place::{self, VIP},
 };
 
 /// Most datagrams in one system call.
 const BURST: usize = 64;
-
-/// How far behind a paced generator may fall before it lets go of what it owes: a burst of that would say
-/// nothing of the forwarder.
-const DEBT_MAX: Duration = Duration::from_millis(5);
 
 /// Bytes of IPv4 and UDP headers.
 const IP_LEN: usize = 28;
@@ -62,6 +59,19 @@ impl Route {
             Self::Bare { peers } => peers[flow as usize],
         }
     }
+
+    /// Writes what stands before a datagram, where something does.
+    fn prefix(&self, flow: u32, bytes: usize, prefix: &mut [u8]) {
+        let client = place::client(flow);
+        match (self, prefix.len()) {
+            (_, 0) => {}
+            (Self::ThroughTunnel { .. }, _) => {
+                let tuple = FiveTuple::new(place::any(client), place::any(VIP));
+                prefix.copy_from_slice(&tunnel::encode(&tuple));
+            }
+            _ => prefix.copy_from_slice(&ip_header(client, self.to(flow), bytes)),
+        }
+    }
 }
 
 /// What others read of a generator, and how they end it.
@@ -91,46 +101,36 @@ pub(crate) struct Generator {
 }
 
 enum Outlet {
-    /// Whole IP packets, so that one system call sends for many clients. Without UDP checksums: veth has none
-    /// computed either.
-    Raw {
-        socket: Socket,
-        headers: MultiHeaders<SockaddrIn>,
-    },
-    Udp {
-        socket: UdpSocket,
-        headers: MultiHeaders<SockaddrIn>,
-    },
-    Gso {
-        socket: UdpSocket,
-        state: UdpSocketState,
-        train: Vec<u8>,
-    },
+    /// Many in a system call. From clients they are whole IP packets, so that one socket is all of them; without
+    /// UDP checksums, which veth would not have computed either.
+    Singles { socket: Socket, headers: MultiHeaders<SockaddrIn> },
+    /// A train in a system call.
+    Trains { socket: Socket, state: UdpSocketState, train: Vec<u8> },
 }
 
 impl Generator {
     /// Opens its socket in this thread's namespace.
     pub(crate) fn new(load: &Load, route: Route) -> Self {
-        let headers = MultiHeaders::preallocate(BURST, None);
-        let bound = || match load.way {
-            Way::ToNode => UdpSocket::bind(("0.0.0.0", place::client(0).port())),
-            Way::ToClients => UdpSocket::bind(("0.0.0.0", place::NODE.port())),
+        let raw = load.shape == Shape::Singles && load.way == Way::ToNode;
+        let socket = if raw {
+            let protocol = Some(Protocol::from(IPPROTO_RAW));
+            Socket::new(Domain::IPV4, Type::RAW, protocol).expect("root may")
+        } else {
+            let port = match load.way {
+                Way::ToNode => place::client(0).port(),
+                Way::ToClients => place::NODE.port(),
+            };
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("the port is free").into()
         };
-        let outlet = match (load.shape, load.way) {
-            (Shape::Trains, _) => {
-                let socket = bound().expect("the port is free");
+        let outlet = match load.shape {
+            Shape::Singles => {
+                Outlet::Singles { socket, headers: MultiHeaders::preallocate(BURST, None) }
+            }
+            Shape::Trains => {
                 let state =
                     UdpSocketState::new(UdpSockRef::from(&socket)).expect("it takes options");
                 assert!(state.max_gso_segments() >= TRAIN, "this kernel sends no trains");
-                Outlet::Gso { socket, state, train: Vec::new() }
-            }
-            (Shape::Singles, Way::ToNode) => {
-                let raw = Protocol::from(libc_raw());
-                let socket = Socket::new(Domain::IPV4, Type::RAW, Some(raw)).expect("root may");
-                Outlet::Raw { socket, headers }
-            }
-            (Shape::Singles, Way::ToClients) => {
-                Outlet::Udp { socket: bound().expect("the port is free"), headers }
+                Outlet::Trains { socket, state, train: Vec::new() }
             }
         };
         Self {
@@ -187,51 +187,19 @@ impl Generator {
 
     fn send_singles(&mut self, count: usize, stamped: bool) -> usize {
         let nanoseconds = if stamped { now() } else { 0 };
-        let Outlet::Raw { .. } = &self.outlet else {
-            return self.send_from_node(count, nanoseconds);
-        };
-        let mut ip = [[0; IP_LEN]; BURST];
-        let mut trailers = [[0; Trailer::LEN]; BURST];
-        let mut chosen = [(0, 0); BURST];
-        for ((ip, trailer), chosen) in ip.iter_mut().zip(&mut trailers).zip(&mut chosen[..count]) {
-            let flow = self.flow;
-            let turn = self.turn();
-            let script = flow as usize % self.scripts.len();
-            *chosen = (script, turn);
-            let template = self.scripts[script].at(turn);
-            let from = place::client(flow);
-            *ip = ip_header(from, self.route.to(flow), template.len());
-            *trailer = Self::trailer(&mut self.numbers, template, flow, nanoseconds);
-        }
-        let messages: Vec<_> = ip
-            .iter()
-            .zip(&trailers)
-            .zip(&chosen[..count])
-            .map(|((ip, trailer), &(script, turn))| {
-                slices(ip, self.scripts[script].at(turn), trailer)
-            })
-            .collect();
-        let Outlet::Raw { socket, headers } = &mut self.outlet else { return 0 };
-        let to: SockaddrIn = self.route.to(0).into();
-        send_all(socket.as_raw_fd(), headers, &messages, &[Some(to); BURST])
-    }
-
-    fn send_from_node(&mut self, count: usize, nanoseconds: u64) -> usize {
         let mut prefixes = [[0; tunnel::HEADER_LEN]; BURST];
         let mut trailers = [[0; Trailer::LEN]; BURST];
         let mut chosen = [(0, 0); BURST];
         let mut to = [None; BURST];
-        for index in 0..count {
-            let flow = self.flow;
-            let turn = self.turn();
-            let script = flow as usize % self.scripts.len();
-            chosen[index] = (script, turn);
-            prefixes[index] = header(flow);
-            to[index] = Some(SockaddrIn::from(self.route.to(flow)));
-            let template = self.scripts[script].at(turn);
-            trailers[index] = Self::trailer(&mut self.numbers, template, flow, nanoseconds);
-        }
         let prefix_len = self.prefix_len();
+        for index in 0..count {
+            let (flow, script, turn) = self.next();
+            chosen[index] = (script, turn);
+            let template = self.scripts[script].at(turn);
+            self.route.prefix(flow, template.len(), &mut prefixes[index][..prefix_len]);
+            to[index] = Some(SockaddrIn::from(self.route.to(flow)));
+            trailers[index] = trailer(&mut self.numbers, template, flow, nanoseconds);
+        }
         let messages: Vec<_> = prefixes
             .iter()
             .zip(&trailers)
@@ -240,25 +208,25 @@ impl Generator {
                 slices(&prefix[..prefix_len], self.scripts[script].at(turn), trailer)
             })
             .collect();
-        let Outlet::Udp { socket, headers } = &mut self.outlet else { return 0 };
+        let Outlet::Singles { socket, headers } = &mut self.outlet else { return 0 };
         send_all(socket.as_raw_fd(), headers, &messages, &to)
     }
 
     fn send_train(&mut self) -> usize {
-        let flow = self.flow;
-        let turn = self.turn();
-        let script = flow as usize % self.scripts.len();
-        let prefix = header(flow);
-        let prefix = &prefix[..self.prefix_len()];
+        let prefix_len = self.prefix_len();
+        let (flow, script, turn) = self.next();
+        let mut prefix = [0; tunnel::HEADER_LEN];
+        let prefix = &mut prefix[..prefix_len];
         let template = self.scripts[script].at(turn);
-        let Outlet::Gso { socket, state, train } = &mut self.outlet else { return 0 };
+        let Outlet::Trains { socket, state, train } = &mut self.outlet else { return 0 };
+        self.route.prefix(flow, template.len(), prefix);
         let each = prefix.len() + template.len();
         train.resize(TRAIN * each, 7);
         for datagram in train.chunks_exact_mut(each) {
             datagram[..prefix.len()].copy_from_slice(prefix);
             datagram[prefix.len()..][..template.head.len()].copy_from_slice(&template.head);
             if template.trailer {
-                let trailer = Self::trailer(&mut self.numbers, template, flow, 0);
+                let trailer = trailer(&mut self.numbers, template, flow, 0);
                 datagram[each - Trailer::LEN..].copy_from_slice(&trailer);
             }
         }
@@ -280,51 +248,49 @@ impl Generator {
         0
     }
 
+    /// Bytes that stand before a datagram.
     fn prefix_len(&self) -> usize {
-        match self.route {
-            Route::ThroughTunnel { .. } => tunnel::HEADER_LEN,
+        match (&self.route, &self.outlet) {
+            (Route::ThroughTunnel { .. }, _) => tunnel::HEADER_LEN,
+            (Route::FromClients { .. }, Outlet::Singles { .. }) => IP_LEN,
             _ => 0,
         }
     }
 
-    /// Goes on to the next flow; says which turn it is for the one before. Flows are at different turns.
-    fn turn(&mut self) -> usize {
-        let turn = self.round + self.flow as usize / 2;
+    /// The flow whose turn it is, its script, and which turn of that. Flows are at different ones.
+    fn next(&mut self) -> (u32, usize, usize) {
+        let flow = self.flow;
+        let turn = self.round + flow as usize / 2;
         self.flow += 1;
         if self.flow == self.flows {
             self.flow = 0;
             self.round += 1;
         }
-        turn
+        (flow, flow as usize % self.scripts.len(), turn)
     }
+}
 
-    fn trailer(
-        numbers: &mut [u32],
-        template: &Template,
-        flow: u32,
-        nanoseconds: u64,
-    ) -> [u8; Trailer::LEN] {
-        if !template.trailer {
-            return [0; Trailer::LEN];
-        }
-        let number = &mut numbers[flow as usize];
-        *number = number.wrapping_add(1);
-        Trailer { flow, number: *number, nanoseconds }.write()
+/// The next trailer of a flow, if the datagram has one.
+fn trailer(
+    numbers: &mut [u32],
+    template: &Template,
+    flow: u32,
+    nanoseconds: u64,
+) -> [u8; Trailer::LEN] {
+    if !template.trailer {
+        return [0; Trailer::LEN];
     }
+    let number = &mut numbers[flow as usize];
+    *number = number.wrapping_add(1);
+    Trailer { flow, number: *number, nanoseconds }.write()
 }
 
 /// How often something is tried again that the system refuses: an ICMP error of an earlier datagram is
 /// reported so.
 const RETRIES: usize = 3;
 
-/// `IPPROTO_RAW`: the sender writes IP headers.
-const fn libc_raw() -> i32 {
-    255
-}
-
-fn header(flow: u32) -> [u8; tunnel::HEADER_LEN] {
-    tunnel::encode(&FiveTuple::new(place::any(place::client(flow)), place::any(VIP)))
-}
+/// The sender writes IP headers (raw(7)).
+const IPPROTO_RAW: i32 = 255;
 
 /// IPv4 and UDP headers. The kernel fills in the checksum of the first; the second says that it has none.
 fn ip_header(from: SocketAddrV4, to: SocketAddrV4, payload: usize) -> [u8; IP_LEN] {
@@ -376,55 +342,4 @@ pub(crate) fn now() -> u64 {
     let now = clock_gettime(ClockId::Realtime);
     let now = Duration::try_from(now).expect("after 1970");
     u64::try_from(now.as_nanos()).expect("before 2554")
-}
-
-/// What is due when. Evenly: clients do not wait for each other, and a burst that a generator's sleep makes would
-/// deepen every batch behind it. So it does not sleep, and says what that took from the CPU.
-struct Pace {
-    rate: u64,
-    begin: Instant,
-    sent: u64,
-}
-
-impl Pace {
-    fn new(rate: u64) -> Self {
-        Self { rate, begin: Instant::now(), sent: 0 }
-    }
-
-    /// How many are due; waits until there is one.
-    fn due(&mut self, sending: &Sending) -> usize {
-        if self.rate == 0 {
-            return BURST;
-        }
-        if let due @ 1.. = self.due_now() {
-            return due;
-        }
-        let begin = on_cpu();
-        let due = loop {
-            // Whoever else has to run on this core may.
-            thread::yield_now();
-            if let due @ 1.. = self.due_now() {
-                break due;
-            }
-        };
-        sending.waited.fetch_add(on_cpu() - begin, Ordering::Relaxed);
-        due
-    }
-
-    fn due_now(&mut self) -> usize {
-        let per_second =
-            |time: Duration| u64::try_from(time.as_nanos() * u128::from(self.rate) / 1_000_000_000);
-        let by_now = per_second(self.begin.elapsed()).expect("not for so long");
-        let debt_max = per_second(DEBT_MAX).expect("not so many") + 1;
-        if by_now > self.sent + debt_max {
-            self.sent = by_now - 1;
-        }
-        usize::try_from(by_now.saturating_sub(self.sent)).unwrap_or(BURST)
-    }
-}
-
-/// Nanoseconds that this thread has been on the CPU.
-fn on_cpu() -> u64 {
-    let spent = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime));
-    u64::try_from(spent.expect("it is not negative").as_nanos()).expect("not for so long")
 }

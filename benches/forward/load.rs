@@ -5,6 +5,8 @@ use std::fmt;
 use kit::{Routing, quic, stun};
 use serde::{Deserialize, Serialize};
 
+use crate::place::Seat;
+
 /// How QUIC's connection IDs are written, but in the mix.
 pub(crate) const PLAIN: Routing = Routing::plain(0);
 
@@ -22,6 +24,16 @@ pub(crate) enum Way {
     ToNode,
     /// From the node to clients.
     ToClients,
+}
+
+impl Way {
+    /// Where datagrams arrive.
+    pub(crate) const fn end(self) -> Seat {
+        match self {
+            Self::ToNode => Seat::Nodes,
+            Self::ToClients => Seat::Clients,
+        }
+    }
 }
 
 /// How the datagrams of a flow come.

@@ -19,6 +19,7 @@ mod latency;
 mod load;
 mod meter;
 mod overload;
+mod pace;
 mod peers;
 mod place;
 mod plots;
@@ -32,6 +33,10 @@ mod targets;
 use std::{process::ExitCode, thread};
 
 use clap::Parser;
+use tokio::signal::{
+    ctrl_c,
+    unix::{SignalKind, signal},
+};
 
 use forwarder::Forwarder;
 use load::Load;
@@ -98,14 +103,20 @@ fn measure(place: &Place, plan: &Plan, absent: &mut Absent) -> Report {
     Report::new(Machine::this(plan.quick), parts, latencies, tables)
 }
 
-/// Namespaces outlive their processes: whoever interrupts this wants them gone too. What forwards in them ends by
-/// itself, or by the same interruption.
+/// Namespaces and processes outlive this one: whoever interrupts it wants them gone too.
 fn clean_up_when_interrupted(place: &Place) {
     let names = place.names();
     let wait = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-        let runtime = runtime.expect("a runtime");
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+        let signals = async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                interrupted = ctrl_c() => interrupted,
+                _ = terminate.recv() => Ok(()),
+            }
+        };
+        if runtime.expect("a runtime").block_on(signals).is_ok() {
+            peers::end_all();
             place::remove(&names);
             std::process::exit(130);
         }

@@ -11,9 +11,11 @@ use std::{process::Child, time::Duration};
 
 use nix::{
     time::{clock_getcpuclockid, clock_gettime},
-    unistd::Pid,
+    unistd::{Pid, gettid},
 };
 use procfs::process::{Process, all_processes};
+
+use crate::place::{Place, Seat};
 
 /// Time on the CPU of processes that run. 0 for those that have ended.
 pub(crate) fn cpu(pids: &[i32]) -> Duration {
@@ -60,9 +62,14 @@ pub(crate) fn resident(pid: i32) -> Option<u64> {
     Some(Process::new(pid).ok()?.status().ok()?.vmrss? * 1_024)
 }
 
-/// Datagrams that sockets had no room for, in the namespace of a process.
-pub(crate) fn refused_by_sockets(pid: i32) -> Option<u64> {
-    Some(Process::new(pid).ok()?.snmp().ok()?.udp_rcvbuf_errors)
+/// Datagrams that sockets had no room for, in a namespace.
+pub(crate) fn refused_by_sockets(place: &Place, seat: Seat) -> u64 {
+    let count = || {
+        // A thread that went to another namespace sees its own sockets under its own number alone.
+        let thread = format!("/proc/self/task/{}", gettid());
+        Some(Process::new_with_root(thread.into()).ok()?.snmp().ok()?.udp_rcvbuf_errors)
+    };
+    place.inside(seat, "meter", count).join().expect("no panic").unwrap_or_default()
 }
 
 pub(crate) fn pid(child: &Child) -> i32 {

@@ -18,7 +18,7 @@ use crate::{
     meter,
     place::{Place, Seat},
     rows::Absent,
-    run::{self, flow},
+    run::{self, Flowing, flow},
     sink::Sink,
 };
 
@@ -147,7 +147,9 @@ fn one(place: &Place, forwarder: Forwarder, time: Duration) -> Result<bool, Stri
         }
     });
     let pid = *running.pids.first().ok_or("no process")?;
-    let refused_before = meter::refused_by_sockets(pid).unwrap_or_default();
+    let refused =
+        || [Seat::Forwarder, Seat::Nodes].map(|seat| meter::refused_by_sockets(place, seat));
+    let refused_before = refused();
     let (mut alive, mut settled, mut most) = (true, None, 0);
     let settled_after = SETTLED.min(time / 2);
     while alive && begin.elapsed() < time {
@@ -164,20 +166,30 @@ fn one(place: &Place, forwarder: Forwarder, time: Duration) -> Result<bool, Stri
         flowing.sending.sent.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64();
     let forwarded =
         flowing.arriving.arrived.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64();
-    let refused = meter::refused_by_sockets(pid).unwrap_or_default() - refused_before;
     flowing.sending.rate.store(rate / 10, Ordering::Relaxed);
     let fell = begin.elapsed();
     let recovery = recovery(begin, fell, &last_gap);
     let dropped = running.ask().map(|told| told.dropped);
     alive &= running.is_alive();
+    let Flowing { sending, arriving, .. } = &flowing;
+    let (sending, arriving) = (sending.clone(), arriving.clone());
     let sent = flowing.stop();
+    let missing = sending.sent.load(Ordering::Relaxed) - arriving.arrived.load(Ordering::Relaxed);
+    let refused_after = refused();
+    let [by_lb, by_nodes] = [0, 1].map(|at: usize| refused_after[at] - refused_before[at]);
     let seen = seen.lock().expect("nobody panicked");
     let (jain, least, greatest) = fairness(&sent, &seen.arrived);
     let growth = settled.map_or(0.0, |settled| most as f64 / settled as f64 - 1.0);
     let megabytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    println!("- sent {offered:.0}/s, forwarded {forwarded:.0}/s");
-    println!("- dropped by the LB itself: {}", dropped.map_or("?".to_owned(), |n| n.to_string()));
-    println!("- refused by full sockets in its namespace: {refused}");
+    println!(
+        "- sent {offered:.0}/s, {:.1} times what was forwarded: {forwarded:.0}/s",
+        offered / forwarded
+    );
+    println!(
+        "- {missing} did not arrive: the LB's sockets had no room for {by_lb}, the LB dropped {}, the node's \
+         socket had no room for {by_nodes}",
+        dropped.map_or("?".to_owned(), |dropped| dropped.to_string())
+    );
     println!(
         "- memory: {:.1} MiB after {} s, then {:.1} MiB at most ({:+.1} %, allowed {:+.0} %)",
         megabytes(settled.unwrap_or_default()),

@@ -1,8 +1,10 @@
 //! Other people's forwarders.
 
 use std::{
+    collections::BTreeSet,
     fs,
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -69,12 +71,15 @@ pub(crate) fn nginx(place: &Place, load: &Load) -> Result<Running, String> {
 /// Quilkin, if somebody installed it.
 pub(crate) fn quilkin(place: &Place) -> Result<Running, String> {
     let mut command = Command::new("quilkin");
-    command.args(["--service.udp", "--service.udp.port", &VIP.port().to_string()]);
-    command.args(["--service.udp.workers", "1"]);
-    command.args(["--provider.static", "--provider.static.endpoints", &NODE.to_string()]);
+    command.args(["--service.udp", "--service.udp.workers=1"]);
+    command.arg(format!("--service.udp.port={}", VIP.port()));
+    command.arg(format!("--provider.static.endpoints={NODE}"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let child = spawn(place, command).map_err(|_| "quilkin is not installed".to_owned())?;
-    started(child, None, 0)
+    let child = spawn(place, command).map_err(|_| "it is not installed".to_owned())?;
+    let running = started(child, None, 0)?;
+    // It reads its configuration before it listens, and does not say when it does.
+    thread::sleep(Duration::from_secs(2));
+    Ok(running)
 }
 
 /// Waits until it has so many processes besides its first, and some time to open its sockets.
@@ -102,8 +107,29 @@ fn started(
     }
 }
 
+/// Processes that were started and not ended, for whoever has to end them in another way.
+static STARTED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+fn all_started() -> MutexGuard<'static, BTreeSet<i32>> {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends all that were started.
+pub(crate) fn end_all() {
+    for &pid in &*all_started() {
+        let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+}
+
+/// Remembers a process until [`end`].
+pub(crate) fn remember(child: &Child) {
+    all_started().insert(meter::pid(child));
+}
+
 /// Ends a process: asks, and does not ask a second time.
 pub(crate) fn end(child: &mut Child) {
+    // Nobody else may end it from here on: its number may soon be another's.
+    all_started().remove(&meter::pid(child));
     let _gone = kill(Pid::from_raw(meter::pid(child)), Signal::SIGTERM);
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {

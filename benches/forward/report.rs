@@ -145,6 +145,7 @@ forwarder's processes for each datagram that arrived, what the kernel does for t
 everybody's; what it has over plain routing is what it costs, or spares, to have that forwarder at all. It is left
 out where more than 1 % was lost. *One core* is what a core carries by that CPU time; *busy* is how much of its
 core it took, so *all it can* is the forwarder's bound where that is 1, and the generator's where it is less.
+*Lost* says in brackets what the receiving end had no room for, where that is some: no fault of the forwarder.
 *Kept waiting* is for how much of the time others had its core while it could have run: where that is not near 0,
 the machine was not quiet, and losses and latencies say little.
 *Depth* is datagrams in a receive call, where they are counted.";
@@ -163,10 +164,10 @@ fn write_run(text: &mut String, run: &Run, same_load: &[Run]) -> std::fmt::Resul
         .filter(|_| run.forwarder != Forwarder::Routing);
     writeln!(
         text,
-        "| {} | {:.0} | {:.1} % | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+        "| {} | {:.0} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
         run.forwarder,
         run.forwarded_per_s,
-        100.0 * run.lost,
+        lost(run),
         number(run.cpu_us),
         number(to(Forwarder::Floor)),
         number(to(Forwarder::Nginx)),
@@ -177,6 +178,14 @@ fn write_run(text: &mut String, run: &Run, same_load: &[Run]) -> std::fmt::Resul
         number(run.system_us),
         over.map_or("–".to_owned(), |over| format!("{over:+.2}")),
     )
+}
+
+fn lost(run: &Run) -> String {
+    let (all, at_end) = (100.0 * run.lost, 100.0 * run.lost_at_end);
+    if at_end < 0.05 {
+        return format!("{all:.1} %");
+    }
+    format!("{all:.1} % (at the end {at_end:.1})")
 }
 
 fn number(value: Option<f64>) -> String {

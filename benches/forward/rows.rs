@@ -18,7 +18,11 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn wants(&self, name: &str) -> bool {
-        let all_words = |wanted: &String| wanted.split_whitespace().all(|word| name.contains(word));
+        let words = |text: &str| -> BTreeSet<String> {
+            text.split(|c: char| !c.is_alphanumeric()).map(str::to_owned).collect()
+        };
+        let name = words(name);
+        let all_words = |wanted: &String| words(wanted.trim()).is_subset(&name);
         self.wanted.is_empty() || self.wanted.iter().any(all_words)
     }
 
@@ -142,7 +146,11 @@ pub(crate) fn measure(place: &Place, plan: &Plan, group: &Group, absent: &mut Ab
                     }
                 };
                 match run::measure(place, forwarder, &mut running, load, plan.time()) {
-                    Ok(run) => keep_better(&mut best, first, run),
+                    Ok(run) => {
+                        // For whoever waits: the table comes at the end.
+                        eprintln!("{load}: {name}: {:.2} \u{b5}s", run.cost());
+                        keep_better(&mut best, first, run);
+                    }
                     Err(why) => println!("- {load}: {name}: {why}"),
                 }
             }

@@ -40,6 +40,8 @@ pub(crate) struct Run {
     pub(crate) forwarded_per_s: f64,
     /// Share of the datagrams sent that did not arrive.
     pub(crate) lost: f64,
+    /// Of them, what the receiving end had no room for: no fault of the forwarder.
+    pub(crate) lost_at_end: f64,
     /// Microseconds of the forwarder's processes for each datagram; none where the kernel forwards.
     pub(crate) cpu_us: Option<f64>,
     /// Microseconds of all that takes part for each datagram; none where many were lost, since what is sent in
@@ -84,12 +86,12 @@ pub(crate) fn flow(
     stamped: bool,
     sinking: impl FnOnce(&Arriving) + Send + 'static,
 ) -> Flowing {
-    let (from, to) = match load.way {
-        Way::ToNode => (Seat::Clients, Seat::Nodes),
-        Way::ToClients => (Seat::Nodes, Seat::Clients),
+    let from = match load.way {
+        Way::ToNode => Seat::Clients,
+        Way::ToClients => Seat::Nodes,
     };
     let arriving = Arc::new(Arriving::default());
-    let sinking = place.inside(to, "sink", {
+    let sinking = place.inside(load.way.end(), "sink", {
         let arriving = arriving.clone();
         move || sinking(&arriving)
     });
@@ -173,6 +175,7 @@ pub(crate) fn measure_known(
         at: Instant::now(),
         sent: flowing.sending.sent.load(Ordering::Relaxed),
         arrived: flowing.arriving.arrived.load(Ordering::Relaxed),
+        refused: meter::refused_by_sockets(place, load.way.end()),
         cpu: meter::cpu(&running.pids),
         kept_waiting: meter::kept_waiting(&running.pids),
         rest: meter::rest(&deferred)
@@ -194,6 +197,8 @@ struct Snap {
     at: Instant,
     sent: u64,
     arrived: u64,
+    /// By the receiving end's socket.
+    refused: u64,
     /// Of the forwarder's processes.
     cpu: Duration,
     kept_waiting: Duration,
@@ -229,6 +234,7 @@ impl Run {
             sent_per_s: sent / took,
             forwarded_per_s: arrived / took,
             lost,
+            lost_at_end: (after.refused - before.refused) as f64 / sent.max(1.0),
             cpu_us: of_process.then_some(cpu * 1e6 / arrived.max(1.0)),
             system_us: (lost <= LOST_MAX).then_some((cpu + rest) * 1e6 / arrived.max(1.0)),
             busy: of_process.then_some(cpu / took),
