@@ -9,7 +9,8 @@
 //!
 //! Makes network namespaces, which takes root. `ONEVIP_BENCH_QUICK=1` takes a small part of the time and says
 //! less. Arguments choose rows: `cargo bench --bench forward -- "1200 B 100 flows tunnel" floor` measures those
-//! whose name has all words of one of them.
+//! whose name has all words of one of them. What is found goes to `target/bench-forward`, as text, JSON and plots;
+//! with `ONEVIP_BENCH_DOCS=1` to `docs/bench`.
 
 mod child;
 mod floor;

@@ -1,4 +1,4 @@
-//! What issue 5 asks for, beside what was measured.
+//! What forwarding is meant to cost, beside what was measured.
 
 use serde::Serialize;
 
