@@ -12,6 +12,8 @@
 //! Keys are chosen by peers, so the hash is keyed at random per map.
 
 mod index;
+#[cfg(test)]
+mod tests;
 
 use std::hash::Hash;
 use std::time::Duration;
@@ -75,6 +77,11 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
         }
     }
 
+    /// Bytes that a map for `capacity` entries takes, all told, when it is full.
+    pub(crate) const fn bytes_for(capacity: usize) -> usize {
+        capacity * size_of::<Slot<K, V>>() + Index::bytes_for(capacity)
+    }
+
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
@@ -96,25 +103,26 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
     /// [`BoundedMap::get`], but an entry that was not used for `idle` counts as gone, whether or not
     /// [`BoundedMap::expire`] has come by yet.
     pub(crate) fn get_fresh(&mut self, key: &K, now: Tick, idle: Duration) -> Option<&mut V> {
-        self.get_fresh_or(key, now, idle, |_| ())
+        self.get_fresh_or(key, now, idle, |_| ()).map(|(value, _)| value)
     }
 
-    /// The same, and `gone` is told what was removed by it.
+    /// The same, and `gone` is told what was removed by it. Tells for how long it was not used.
     pub(crate) fn get_fresh_or(
         &mut self,
         key: &K,
         now: Tick,
         idle: Duration,
         gone: impl FnOnce(&V),
-    ) -> Option<&mut V> {
+    ) -> Option<(&mut V, Duration)> {
         let slot = self.find(key)?;
-        if self.slots[slot as usize].at.age(now) >= idle {
+        let unused = self.slots[slot as usize].at.age(now);
+        if unused >= idle {
             gone(&self.slots[slot as usize].value);
             self.remove_slot(slot);
             return None;
         }
         self.touch(slot, now);
-        Some(&mut self.slots[slot as usize].value)
+        Some((&mut self.slots[slot as usize].value, unused))
     }
 
     /// Puts a value in, and notes the key as used.
@@ -198,12 +206,14 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
         })
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the low half of the hash is meant")]
-    fn hash(&self, key: &K) -> u32 {
-        self.hasher.hash_one(key) as u32
+    fn hash(&self, key: &K) -> u64 {
+        self.hasher.hash_one(key)
     }
 
     fn find(&self, key: &K) -> Option<u32> {
+        if self.len == 0 {
+            return None;
+        }
         self.index.find(self.hash(key), |slot| self.slots[slot as usize].key == *key)
     }
 
@@ -223,7 +233,8 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
     }
 
     fn remove_slot(&mut self, slot: u32) {
-        self.index.remove(self.hash(&self.slots[slot as usize].key), slot);
+        let hash_of = |slot: u32| self.hasher.hash_one(self.slots[slot as usize].key);
+        self.index.remove(hash_of(slot), slot, hash_of);
         self.unlink(slot);
         self.slots[slot as usize].older = self.free;
         self.free = slot;
@@ -260,146 +271,6 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
         match self.slots.get_mut(older as usize) {
             Some(older) => older.newer = newer,
             None => self.oldest = newer,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use ahash::RandomState;
-    use proptest::prelude::*;
-
-    use super::{BoundedMap, Inserted};
-    use crate::clock::{Clock, Tick};
-
-    fn hasher() -> RandomState {
-        RandomState::with_seeds(1, 2, 3, 4)
-    }
-
-    /// Ticks a second apart, so that every use counts for the order.
-    fn ticks() -> impl Iterator<Item = Tick> {
-        #[expect(clippy::disallowed_methods, reason = "any instant will do as a beginning")]
-        let start = Instant::now();
-        let clock = Clock::starting_at(start);
-        (0..).map(move |second| clock.tick(start + Duration::from_secs(second)))
-    }
-
-    /// The obvious model: a vector in order of use.
-    #[derive(Default)]
-    struct Model(Vec<(u8, u32, Tick)>);
-
-    impl Model {
-        fn take(&mut self, key: u8) -> Option<(u8, u32, Tick)> {
-            let at = self.0.iter().position(|entry| entry.0 == key)?;
-            Some(self.0.remove(at))
-        }
-    }
-
-    #[derive(Clone, Debug)]
-    enum Op {
-        Insert(u8, u32),
-        Get(u8),
-        GetFresh(u8, u64),
-        Remove(u8),
-        Expire(u64, usize),
-    }
-
-    fn op() -> impl Strategy<Value = Op> {
-        prop_oneof![
-            4 => (0..40_u8, any::<u32>()).prop_map(|(key, value)| Op::Insert(key, value)),
-            3 => (0..40_u8).prop_map(Op::Get),
-            2 => (0..40_u8, 0..30_u64).prop_map(|(key, idle)| Op::GetFresh(key, idle)),
-            2 => (0..40_u8).prop_map(Op::Remove),
-            1 => (0..30_u64, 0..5_usize).prop_map(|(idle, most)| Op::Expire(idle, most)),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn it_behaves_as_a_vector_in_order_of_use(
-            capacity in 1..24_usize,
-            ops in prop::collection::vec(op(), 0..300),
-        ) {
-            let mut map = BoundedMap::new(capacity, hasher());
-            let mut model = Model::default();
-            for (op, now) in ops.into_iter().zip(ticks()) {
-                match op {
-                    Op::Insert(key, value) => {
-                        let replaced = model.take(key).is_some();
-                        let full = !replaced && model.0.len() == capacity;
-                        if full {
-                            model.0.remove(0);
-                        }
-                        model.0.push((key, value, now));
-                        let expected = match (replaced, full) {
-                            (true, _) => Inserted::Replaced,
-                            (_, true) => Inserted::Evicting,
-                            _ => Inserted::Added,
-                        };
-                        prop_assert_eq!(map.insert(key, value, now), expected);
-                    }
-                    Op::Get(key) => {
-                        let entry = model.take(key);
-                        prop_assert_eq!(
-                            map.peek(&key).map(|(value, at)| (key, *value, at)),
-                            entry
-                        );
-                        prop_assert_eq!(map.get(&key, now).copied(), entry.map(|entry| entry.1));
-                        model.0.extend(entry.map(|(key, value, _)| (key, value, now)));
-                    }
-                    Op::GetFresh(key, seconds) => {
-                        let idle = Duration::from_secs(seconds);
-                        let entry = model.take(key).filter(|entry| entry.2.age(now) < idle);
-                        prop_assert_eq!(
-                            map.get_fresh(&key, now, idle).copied(),
-                            entry.map(|entry| entry.1)
-                        );
-                        model.0.extend(entry.map(|(key, value, _)| (key, value, now)));
-                    }
-                    Op::Remove(key) => {
-                        model.take(key);
-                        map.remove(&key);
-                    }
-                    Op::Expire(seconds, most) => {
-                        let idle = Duration::from_secs(seconds);
-                        let due = model.0.iter().take(most).take_while(|entry| entry.2.age(now) >= idle);
-                        let count = due.count();
-                        model.0.drain(..count);
-                        prop_assert_eq!(map.expire(now, idle, most), count);
-                    }
-                }
-                prop_assert_eq!(map.len(), model.0.len());
-                prop_assert_eq!(map.oldest_at(), model.0.first().map(|entry| entry.2));
-                let entries: Vec<_> = map.iter().map(|(key, value, at)| (*key, *value, at)).collect();
-                let expected: Vec<_> = model.0.iter().rev().copied().collect();
-                prop_assert_eq!(entries, expected);
-            }
-        }
-    }
-
-    #[test]
-    fn keys_whose_hashes_collide_are_all_found_and_removed() {
-        /// Hashes to one of two values, whatever the seed.
-        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-        struct Clash(u32);
-        impl std::hash::Hash for Clash {
-            fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-                state.write_u32(self.0 % 2);
-            }
-        }
-        let mut map = BoundedMap::new(64, hasher());
-        let now = ticks().next().expect("endless");
-        for key in 0..64 {
-            map.insert(Clash(key), key, now);
-        }
-        for key in (0..64).step_by(3) {
-            map.remove(&Clash(key));
-        }
-        for key in 0..64 {
-            let expected = (key % 3 != 0).then_some(key);
-            assert_eq!(map.peek(&Clash(key)).map(|(value, _)| *value), expected, "{key}");
         }
     }
 }

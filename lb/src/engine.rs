@@ -94,8 +94,13 @@ pub struct Setup {
 pub struct Engine {
     table: Arc<Table>,
     clock: Clock,
-    /// The time of what came last, for what is released by it.
+    /// The time of what came last, for what is released by it. What comes in one batch has one time, so
+    /// it is converted once.
     now: Tick,
+    heard: Instant,
+    /// When nothing was found that is to go. Nothing can be due before the next tick then, so a batch
+    /// asks the tables once.
+    expired: Option<Tick>,
     counters: Arc<Counters>,
     listeners: Vec<SocketAddr>,
     sni: bool,
@@ -127,6 +132,8 @@ impl Engine {
             table: table.clone(),
             clock,
             now: clock.tick(now),
+            heard: now,
+            expired: None,
             counters: Arc::default(),
             listeners: setup.listeners,
             sni: setup.sni,
@@ -187,8 +194,7 @@ impl Engine {
     pub fn from_client(&mut self, now: Instant, tuple: &FiveTuple, datagram: &[u8]) -> Verdict {
         let class = classify(datagram);
         self.counters.received(Direction::Client, class.into(), datagram.len());
-        let now = self.clock.tick(now);
-        self.now = now;
+        let now = self.tick(now);
         self.expire(now, EXPIRED_PER_DATAGRAM);
         let mut verdict = match class {
             Class::Stun => self.stun_from_client(now, tuple, datagram),
@@ -220,7 +226,7 @@ impl Engine {
             Err(_) => (ClassLabel::Other, datagram.len()),
         };
         self.counters.received(Direction::Node, class, bytes);
-        let now = self.clock.tick(now);
+        let now = self.tick(now);
         let verdict = match (self.table.sender(sender, Forward::Tunnel), parts) {
             (None, _) => Verdict::Drop(DropReason::UnknownNode),
             (_, Err(_)) => Verdict::Drop(DropReason::Malformed),
@@ -279,8 +285,7 @@ impl Engine {
 
     /// Lets go of what has waited or lain idle for too long.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let now = self.clock.tick(now);
-        self.now = now;
+        let now = self.tick(now);
         self.flush_holds(now);
         self.expire(now, EXPIRED_PER_TIMEOUT);
     }
@@ -307,12 +312,25 @@ impl Engine {
         self.counters.drops(DropReason::SendFailed).add(1);
     }
 
+    /// The time of a datagram or timeout.
+    fn tick(&mut self, now: Instant) -> Tick {
+        if now != self.heard {
+            self.heard = now;
+            self.now = self.clock.tick(now);
+        }
+        self.now
+    }
+
     fn expire(&mut self, now: Tick, most: usize) {
-        self.flows.expire(now, most);
-        self.connections.expire(now, most);
-        self.nat.expire(now, most);
-        self.learned.expire(now, most);
+        if self.expired == Some(now) {
+            return;
+        }
+        let gone = self.flows.expire(now, most)
+            + self.connections.expire(now, most)
+            + self.nat.expire(now, most)
+            + self.learned.expire(now, most);
         self.replies.expire(now);
+        self.expired = (gone == 0).then_some(now);
     }
 
     /// A node's datagram, on its way to the client of that 5-tuple.

@@ -169,14 +169,15 @@ impl Nat {
         (mapping.at.age(now) < self.idle).then_some(mapping.tuple)
     }
 
-    /// Removes at most `most` mappings that were not used for too long.
-    pub(crate) fn expire(&mut self, now: Tick, most: usize) {
-        for _ in 0..most {
+    /// Removes at most `most` mappings that were not used for too long; says how many it removed.
+    pub(crate) fn expire(&mut self, now: Tick, most: usize) -> usize {
+        for expired in 0..most {
             match self.order.oldest() {
                 Some(slot) if self.is_over(slot, now) => self.remove(slot),
-                _ => return,
+                _ => return expired,
             }
         }
+        most
     }
 
     /// What expires next: since when, and after how long.
@@ -238,8 +239,20 @@ impl Nat {
     fn remove(&mut self, slot: u32) {
         let Mapping { ref tuple, upstream, port, .. } = self.slots[slot as usize];
         let address = self.upstreams.row(upstream).address;
-        self.by_client.remove(self.client_hash(tuple, address), slot);
-        self.by_port.remove(self.port_hash(port, address), slot);
+        let (by_client, by_port) =
+            (self.client_hash(tuple, address), self.port_hash(port, address));
+        let of = |slot: u32| {
+            let mapping = &self.slots[slot as usize];
+            (mapping, self.upstreams.row(mapping.upstream).address)
+        };
+        self.by_client.remove(by_client, slot, |slot| {
+            let (mapping, address) = of(slot);
+            self.hasher.hash_one((&mapping.tuple, address))
+        });
+        self.by_port.remove(by_port, slot, |slot| {
+            let (mapping, address) = of(slot);
+            self.hasher.hash_one((mapping.port, address))
+        });
         self.order.remove(&mut self.links, slot);
         self.upstreams.row_mut(upstream).mappings.remove(&mut self.upstream_links, slot);
         self.upstreams.release(upstream, port);
@@ -257,13 +270,11 @@ impl Nat {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the low half of the hash is meant")]
-    fn client_hash(&self, tuple: &FiveTuple, to: SocketAddr) -> u32 {
-        self.hasher.hash_one((tuple, to)) as u32
+    fn client_hash(&self, tuple: &FiveTuple, to: SocketAddr) -> u64 {
+        self.hasher.hash_one((tuple, to))
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the low half of the hash is meant")]
-    fn port_hash(&self, port: NatPort, from: SocketAddr) -> u32 {
-        self.hasher.hash_one((port, from)) as u32
+    fn port_hash(&self, port: NatPort, from: SocketAddr) -> u64 {
+        self.hasher.hash_one((port, from))
     }
 }

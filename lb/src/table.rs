@@ -32,6 +32,15 @@ pub struct Table {
     silent: BTreeSet<NodeId>,
 }
 
+/// Bits of a backend's slot: 4 M, more than any file can hold.
+const SLOT_BITS: u32 = 22;
+
+/// Bits of a slot's generation: before one comes again, 4 M backends have been in that slot.
+const GENERATION_BITS: u32 = 22;
+
+/// Most backends. What exceeds them is left out, like a session without a node.
+const SLOTS_MAX: usize = 1 << SLOT_BITS;
+
 /// Names a backend in a flow or hint, across fleet changes: a slot that is given to another backend
 /// later gets another generation, so that what pointed to the old one finds nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
@@ -41,8 +50,23 @@ pub struct BackendRef {
 }
 
 impl BackendRef {
+    /// Bits that one takes where many are kept.
+    pub(crate) const BITS: u32 = SLOT_BITS + GENERATION_BITS;
+
     pub(crate) const fn new(slot: u32, generation: u32) -> Self {
         Self { slot, generation }
+    }
+
+    /// In the lowest [`BackendRef::BITS`] bits.
+    pub(crate) const fn packed(self) -> u64 {
+        (self.generation as u64) << SLOT_BITS | self.slot as u64
+    }
+
+    /// What was packed there, whatever is in the bits above.
+    #[expect(clippy::cast_possible_truncation, reason = "both have fewer than 32 bits")]
+    pub(crate) const fn unpacked(bits: u64) -> Self {
+        let generation = bits >> SLOT_BITS & (1 << GENERATION_BITS) - 1;
+        Self { slot: (bits & (SLOTS_MAX as u64 - 1)) as u32, generation: generation as u32 }
     }
 
     pub(crate) const fn slot(self) -> usize {
@@ -299,14 +323,17 @@ impl Backends {
             while slots.get(vacant).is_some_and(|slot| slot.backend.is_some()) {
                 vacant += 1;
             }
+            if vacant == SLOTS_MAX {
+                break;
+            }
             if vacant == slots.len() {
                 slots.push(Slot { generation: 0, backend: None });
             }
             let slot = &mut slots[vacant];
-            slot.generation = slot.generation.wrapping_add(1);
+            slot.generation = (slot.generation + 1) % (1 << GENERATION_BITS);
             slot.backend = Some(backend);
-            let slot_number = u32::try_from(vacant).expect("a fleet of 4 billion backends");
-            by_key.insert(key, BackendRef { slot: slot_number, generation: slot.generation });
+            let number = u32::try_from(vacant).expect("fewer than SLOTS_MAX");
+            by_key.insert(key, BackendRef { slot: number, generation: slot.generation });
         }
         Self { slots, by_key }
     }

@@ -49,11 +49,57 @@ pub(super) struct Flows {
     checks: BoundedMap<Fingerprint, BackendRef>,
 }
 
-struct Flow {
-    backend: BackendRef,
-    /// When its session was last verified or confirmed.
-    proved: Tick,
+/// What is known of a 5-tuple, in eight bytes, so that an entry with its share of the index has 64.
+///
+/// ```text
+/// bits   0           44                            64
+///        backend     proved, then used: milliseconds, the most they can say stands for more
+/// ```
+///
+/// When a session was last verified or confirmed is counted back from the flow's last use: so it can
+/// stop at the most that fits and never begins anew, as a short clock would.
+#[derive(Clone, Copy)]
+struct Flow(u64);
+
+impl Flow {
+    /// Of a session that was verified or confirmed just now.
+    const fn proved(backend: BackendRef) -> Self {
+        Self(backend.packed())
+    }
+
+    const fn backend(self) -> BackendRef {
+        BackendRef::unpacked(self.0)
+    }
+
+    /// How long before its last use it was proved.
+    const fn proof_age(self) -> Duration {
+        Duration::from_millis(self.0 >> BackendRef::BITS)
+    }
+
+    /// Notes a use, so long after the one before.
+    #[expect(clippy::cast_possible_truncation, reason = "bounded by PROOF_AGE_MAX")]
+    fn used(&mut self, after: Duration) {
+        if !after.is_zero() {
+            let age = (self.proof_age() + after).min(PROOF_AGE_MAX).as_millis() as u64;
+            self.0 = self.backend().packed() | age << BackendRef::BITS;
+        }
+    }
 }
+
+/// The most that is known about when a session was last proved: 17 minutes. Far longer than [`GUARD`],
+/// and than any browser sends without a check (RFC 7675: 30 s).
+const PROOF_AGE_MAX: Duration = Duration::from_millis(u64::MAX >> BackendRef::BITS);
+
+// What a million flows take.
+const _: () = {
+    let sizes = [1_000, 1_024, 1_025, 65_536, 1_000_000, 1_048_577, 10_000_000];
+    let mut at = 0;
+    while at < sizes.len() {
+        assert!(BoundedMap::<FiveTuple, Flow>::bytes_for(sizes[at]) <= 64 * sizes[at]);
+        at += 1;
+    }
+    assert!(PROOF_AGE_MAX.as_millis() > GUARD.as_millis());
+};
 
 /// A flow as operators see it.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +112,7 @@ pub struct FlowView<'a> {
     pub node: Option<&'a str>,
     /// Since the client's last datagram.
     pub idle: Duration,
-    /// Since the last verification or confirmation.
+    /// Since the last verification or confirmation; from 17 minutes on, at least so long.
     pub proved: Duration,
 }
 
@@ -100,17 +146,19 @@ impl Flows {
     ) -> impl Iterator<Item = FlowView<'a>> {
         self.flows.iter().map(move |(tuple, flow, used)| FlowView {
             tuple: *tuple,
-            backend: flow.backend,
-            node: table.backend(flow.backend).map(|backend| table.node_name(backend)),
+            backend: flow.backend(),
+            node: table.backend(flow.backend()).map(|backend| table.node_name(backend)),
             idle: used.age(now),
-            proved: flow.proved.age(now),
+            proved: flow.proof_age() + used.age(now),
         })
     }
 
     /// The backend of a 5-tuple's flow, which is used by this.
     pub(super) fn follow(&mut self, now: Tick, tuple: &FiveTuple) -> Option<BackendRef> {
-        let gone = |flow: &Flow| self.traffic.freed(flow.backend);
-        self.flows.get_fresh_or(tuple, now, self.idle, gone).map(|flow| flow.backend)
+        let gone = |flow: &Flow| self.traffic.freed(flow.backend());
+        let (flow, unused) = self.flows.get_fresh_or(tuple, now, self.idle, gone)?;
+        flow.used(unused);
+        Some(flow.backend())
     }
 
     /// Notes that a request was forwarded to `backend` unverified.
@@ -122,7 +170,7 @@ impl Flows {
         backend: BackendRef,
         counters: &Counters,
     ) {
-        let check = self.secret.fingerprint(tuple, &[&transaction.0]);
+        let check = self.secret.check(tuple, transaction);
         if self.checks.insert(check, backend, now) == Inserted::Evicting {
             counters.evictions(TableLabel::Checks).add(1);
         }
@@ -138,7 +186,7 @@ impl Flows {
         table: &Table,
         counters: &Counters,
     ) {
-        let check = self.secret.fingerprint(tuple, &[&transaction.0]);
+        let check = self.secret.check(tuple, transaction);
         let sent_to = self.checks.peek(&check).filter(|(_, at)| at.age(now) < CHECK_IDLE);
         if sent_to.is_some_and(|(sent_to, _)| *sent_to == backend) {
             self.checks.remove(&check);
@@ -158,26 +206,28 @@ impl Flows {
         counters: &Counters,
     ) {
         let bound = self.flows.peek(tuple).filter(|(_, used)| used.age(now) < self.idle);
-        if let Some((flow, _)) = bound
-            && flow.backend != backend
+        if let Some((flow, used)) = bound
+            && flow.backend() != backend
         {
-            if table.is_alive(flow.backend) && flow.proved.age(now) < GUARD {
+            let proved = flow.proof_age() + used.age(now);
+            if table.is_alive(flow.backend()) && proved < GUARD {
                 counters.drops(DropReason::Contended).add(1);
                 return;
             }
             counters.flow_moves().add(1);
         }
-        let gone = |flow: &Flow| self.traffic.freed(flow.backend);
-        let inserted = self.flows.insert_or(*tuple, Flow { backend, proved: now }, now, gone);
+        let gone = |flow: &Flow| self.traffic.freed(flow.backend());
+        let inserted = self.flows.insert_or(*tuple, Flow::proved(backend), now, gone);
         self.traffic.bound(backend);
         if inserted == Inserted::Evicting {
             counters.evictions(TableLabel::Flows).add(1);
         }
     }
 
-    pub(super) fn expire(&mut self, now: Tick, most: usize) {
-        self.flows.expire_or(now, self.idle, most, |flow| self.traffic.freed(flow.backend));
-        self.checks.expire(now, CHECK_IDLE, most);
+    /// Removes at most `most` of each kind that idled for too long; says how many it removed.
+    pub(super) fn expire(&mut self, now: Tick, most: usize) -> usize {
+        let gone = |flow: &Flow| self.traffic.freed(flow.backend());
+        self.flows.expire_or(now, self.idle, most, gone) + self.checks.expire(now, CHECK_IDLE, most)
     }
 
     /// What expires next: since when, and after how long.

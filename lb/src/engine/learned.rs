@@ -180,17 +180,19 @@ impl Learned {
         None
     }
 
-    /// Removes at most `most` entries that were not used for [`LEARNED_IDLE`].
-    pub(super) fn expire(&mut self, now: Tick, most: usize) {
-        for _ in 0..most {
+    /// Removes at most `most` entries that were not used for [`LEARNED_IDLE`]; says how many it
+    /// removed.
+    pub(super) fn expire(&mut self, now: Tick, most: usize) -> usize {
+        for expired in 0..most {
             match self.by_cid.oldest() {
                 Some((&cid, _, used)) if used.age(now) >= LEARNED_IDLE => {
                     self.by_cid.remove(&cid);
                     self.has_left(cid.len());
                 }
-                _ => return,
+                _ => return expired,
             }
         }
+        most
     }
 
     /// What expires next: since when, and after how long.

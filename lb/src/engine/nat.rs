@@ -29,7 +29,7 @@ impl Engine {
     ) -> Verdict {
         let class = classify(datagram).into();
         self.counters.received(Direction::Node, class, datagram.len());
-        let now = self.clock.tick(now);
+        let now = self.tick(now);
         let verdict = match self.table.sender(sender, Forward::Nat) {
             None => Verdict::Drop(DropReason::UnknownNode),
             Some(backend) => match self.nat.client(now, port, sender) {
@@ -69,6 +69,9 @@ pub(super) fn settle_port(
     tuple: &FiveTuple,
     destination: &mut Destination,
 ) {
+    if table.nat_addresses() == [0, 0] {
+        return;
+    }
     if table.backend(destination.backend).is_some_and(|found| found.forward == Forward::Nat) {
         destination.port = Some(match nat.map(now, tuple, destination.address) {
             Mapped::Freely(port) => port,

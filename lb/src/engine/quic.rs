@@ -66,9 +66,9 @@ impl Connections {
         self.choices.len()
     }
 
-    pub(super) fn expire(&mut self, now: Tick, most: usize) {
-        self.hints.expire(now, HINT_IDLE, most);
-        self.choices.expire(now, CHOICE_IDLE, most);
+    /// Removes at most `most` of each kind that idled for too long; says how many it removed.
+    pub(super) fn expire(&mut self, now: Tick, most: usize) -> usize {
+        self.hints.expire(now, HINT_IDLE, most) + self.choices.expire(now, CHOICE_IDLE, most)
     }
 
     pub(super) fn due(&self) -> Option<(Tick, Duration)> {
@@ -144,7 +144,7 @@ impl Engine {
                 return self.hinting(now, tuple, packet, decision).into();
             }
         }
-        let key = self.connections.secret.fingerprint(tuple, &[header.scid, header.dcid]);
+        let key = self.connections.secret.connection(tuple, header.scid, header.dcid);
         if let Some(chosen) = self.earlier_choice(now, key) {
             return self.hinting(now, tuple, packet, Ok(chosen)).into();
         }
@@ -248,9 +248,9 @@ impl Engine {
     fn to_named(&self, named: NamedById, by: Route, cid: &[u8]) -> Decision {
         let NamedById { backend, config } = named;
         self.counters.config_uses(config).add(1);
-        match self.table.backend(backend) {
-            Some(found) if found.state == State::Down => self.hashed(cid),
-            _ => self.forward(backend, by, DropReason::UnknownCid),
+        match self.forward(backend, by, DropReason::UnknownCid) {
+            Err(DropReason::NodeDown) => self.hashed(cid),
+            decision => decision,
         }
     }
 

@@ -124,7 +124,9 @@ impl Upstreams {
         row.count -= 1;
         if row.count == 0 {
             let hash = self.hash(self.row(upstream).address);
-            self.by_address.remove(hash, upstream);
+            self.by_address.remove(hash, upstream, |row| {
+                self.hasher.hash_one(self.rows[row as usize].address)
+            });
             self.free.push(upstream);
         }
     }
@@ -134,8 +136,7 @@ impl Upstreams {
         self.ports.div_ceil(WORD)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the low half of the hash is meant")]
-    fn hash(&self, address: SocketAddr) -> u32 {
-        self.hasher.hash_one(address) as u32
+    fn hash(&self, address: SocketAddr) -> u64 {
+        self.hasher.hash_one(address)
     }
 }

@@ -24,6 +24,16 @@ pub(super) const BLOCK_LEN: usize = 16;
 /// Most bytes of server ID and nonce together.
 pub(super) const PLAINTEXT_MAX: usize = 19;
 
+/// Bytes of a [`Body`].
+pub(super) const BODY_LEN: usize = 32;
+
+/// Server ID and nonce, and room behind them, so that both halves of the longest can be read and
+/// written as whole blocks.
+pub(super) type Body = [u8; BODY_LEN];
+
+// The right half begins in the middle, at most.
+const _: () = assert!(PLAINTEXT_MAX / 2 + BLOCK_LEN <= BODY_LEN);
+
 /// The cipher for a server ID and nonce that fill one block.
 #[derive(Clone)]
 pub(super) struct SinglePass {
@@ -78,7 +88,7 @@ impl FourPass {
         Self { aes: Aes128Enc::new(&Array::from(*key)), length, left_mask, right_mask }
     }
 
-    pub(super) fn encrypt(&self, bytes: &mut [u8; PLAINTEXT_MAX]) {
+    pub(super) fn encrypt(&self, bytes: &mut Body) {
         let mut halves = self.split(bytes);
         halves.right ^= self.round(1, halves.left) & self.right_mask;
         halves.left ^= self.round(2, halves.right) & self.left_mask;
@@ -89,7 +99,7 @@ impl FourPass {
 
     /// The plaintext. Without `whole`, only its first half comes out right, one AES call sooner:
     /// enough when the server ID is no longer than the nonce.
-    pub(super) fn decrypt(&self, bytes: &mut [u8; PLAINTEXT_MAX], whole: bool) {
+    pub(super) fn decrypt(&self, bytes: &mut Body, whole: bool) {
         let mut halves = self.split(bytes);
         halves.left ^= self.round(4, halves.right) & self.left_mask;
         halves.right ^= self.round(3, halves.left) & self.right_mask;
@@ -113,28 +123,26 @@ impl FourPass {
         usize::from(self.length / 2)
     }
 
-    fn split(&self, bytes: &[u8; PLAINTEXT_MAX]) -> Halves {
+    fn split(&self, bytes: &Body) -> Halves {
         Halves {
             left: load(bytes, 0) & self.left_mask,
             right: load(bytes, self.right_at()) & self.right_mask,
         }
     }
 
-    fn merge(&self, halves: Halves, bytes: &mut [u8; PLAINTEXT_MAX]) {
-        *bytes = [0; PLAINTEXT_MAX];
+    fn merge(&self, halves: Halves, bytes: &mut Body) {
+        *bytes = [0; BODY_LEN];
         for (half, at) in [(halves.left, 0), (halves.right, self.right_at())] {
-            for (slot, byte) in bytes.iter_mut().skip(at).zip(half.to_be_bytes()) {
-                *slot |= byte;
+            let both = half | load(bytes, at);
+            if let Some(block) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+                *block = both.to_be_bytes();
             }
         }
     }
 }
 
-/// Up to sixteen bytes from `at`, first byte highest; what lies beyond the end reads as zero.
-fn load(bytes: &[u8; PLAINTEXT_MAX], at: usize) -> u128 {
-    let mut half = [0; 16];
-    for (slot, byte) in half.iter_mut().zip(bytes.iter().skip(at)) {
-        *slot = *byte;
-    }
-    u128::from_be_bytes(half)
+/// Sixteen bytes from `at`, first byte highest.
+fn load(bytes: &Body, at: usize) -> u128 {
+    let half = bytes.get(at..).and_then(<[u8]>::first_chunk).copied();
+    u128::from_be_bytes(half.unwrap_or_default())
 }

@@ -55,6 +55,19 @@ impl<const MIN: usize, const MAX: usize> InlineBytes<MIN, MAX> {
     }
 }
 
+impl ServerId {
+    /// The first `len` bytes of a block: a mask, where a copy of so many bytes would be a call.
+    #[inline]
+    pub(super) fn first_of(block: &[u8; 16], len: usize) -> Option<Self> {
+        if !(Self::LEN_MIN..=Self::LEN_MAX).contains(&len) {
+            return None;
+        }
+        let kept = u128::from_le_bytes(*block) & !(u128::MAX << (8 * len));
+        let bytes = *kept.to_le_bytes().first_chunk()?;
+        Some(Self { bytes, len: u8::try_from(len).ok()? })
+    }
+}
+
 impl<const MIN: usize, const MAX: usize> Deref for InlineBytes<MIN, MAX> {
     type Target = [u8];
 
@@ -78,15 +91,20 @@ impl<const MIN: usize, const MAX: usize> fmt::Debug for InlineBytes<MIN, MAX> {
 
 /// Whole words, and the same number of them for every length: IDs are looked up per datagram.
 impl<const MIN: usize, const MAX: usize> Hash for InlineBytes<MIN, MAX> {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        for word in self.bytes.chunks(16) {
-            let mut padded = [0; 16];
-            for (slot, byte) in padded.iter_mut().zip(word) {
-                *slot = *byte;
-            }
-            state.write_u128(u128::from_le_bytes(padded));
+        // Behind the bytes, where a word of its own is not needed for it, stands the length.
+        let mut padded = [[0; 16]; 2];
+        let all = padded.as_flattened_mut();
+        if let Some(bytes) = all.first_chunk_mut::<MAX>() {
+            *bytes = self.bytes;
         }
-        state.write_u8(self.len);
+        if let Some(last) = all.get_mut(MAX) {
+            *last = self.len;
+        }
+        for word in padded.iter().take((MAX + 1).div_ceil(16)) {
+            state.write_u128(u128::from_le_bytes(*word));
+        }
     }
 }
 
