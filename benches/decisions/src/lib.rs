@@ -133,8 +133,8 @@ fn opening(number: u32) -> Connection {
 /// in it.
 #[must_use]
 pub fn initials(count: u32) -> Vec<Vec<u8>> {
-    let hello = hello();
-    (0..count).map(|number| opening(number).hello(&hello.bytes())).collect()
+    let hello = hello().bytes();
+    (0..count).map(|number| opening(number).hello(&hello)).collect()
 }
 
 /// A ClientHello with the name of a node in it.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use decisions::{COUNTED, Row};
-use serde::Deserialize;
+use serde_json::Value;
 
 /// Instructions per datagram, by row.
 type Counts = BTreeMap<String, u64>;
@@ -58,13 +58,6 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One row, as the bench's runner tells it.
-#[derive(Deserialize)]
-struct Summary {
-    id: String,
-    profiles: Vec<serde_json::Value>,
-}
-
 /// What was counted of each row, divided by its datagrams.
 ///
 /// # Errors
@@ -72,9 +65,10 @@ struct Summary {
 fn counted(lines: &str) -> Result<Counts, Box<dyn Error>> {
     let mut by_id = BTreeMap::new();
     for line in lines.lines() {
-        let summary: Summary = serde_json::from_str(line)?;
-        let count = instructions(&summary).ok_or_else(|| format!("no instructions in {line}"))?;
-        by_id.insert(summary.id, (count + u64::from(COUNTED) / 2) / u64::from(COUNTED));
+        let summary: Value = serde_json::from_str(line)?;
+        let row = summary["id"].as_str().zip(instructions(&summary));
+        let (id, count) = row.ok_or_else(|| format!("no row and its instructions: {line}"))?;
+        by_id.insert(id.to_owned(), (count + u64::from(COUNTED) / 2) / u64::from(COUNTED));
     }
     let mut counts = Counts::new();
     for row in Row::ALL {
@@ -85,9 +79,10 @@ fn counted(lines: &str) -> Result<Counts, Box<dyn Error>> {
     Ok(counts)
 }
 
-/// `Ir`, of this run. The runner adds the run before, if it remembers one.
-fn instructions(summary: &Summary) -> Option<u64> {
-    None
+/// Instructions of one row in this run; of a former one the runner may tell too.
+fn instructions(summary: &Value) -> Option<u64> {
+    let value = summary.pointer("/profiles/0/data/total/metrics/Ir/values/new")?;
+    value.as_u64()
 }
 
 /// What the bench calls a row: its label, with `_` for what an identifier cannot have.
