@@ -1,8 +1,8 @@
 //! Holds what callgrind counted to the baseline that is kept with the code.
 //!
-//! `instructions BASELINE` reads the bench's JSON from stdin and fails if a row costs over 2 % more than
-//! `BASELINE` says; `instructions BASELINE accept` writes what was counted to it. `make instructions`
-//! and `make instructions-accept` call it.
+//! `instructions BASELINE TOOLS` reads the bench's JSON from stdin and fails if a row costs over 2 % more
+//! than `BASELINE` says; `instructions BASELINE TOOLS accept` writes what was counted to it. `TOOLS` are
+//! the versions of what compiled and counted. `make instructions` and `make instructions-accept` call it.
 
 use std::{
     collections::BTreeMap,
@@ -13,10 +13,19 @@ use std::{
 };
 
 use decisions::{COUNTED, Row};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// Instructions per datagram, by row.
 type Counts = BTreeMap<String, u64>;
+
+/// What an architecture's rows are held to.
+#[derive(Debug, Deserialize, Eq, PartialEq)]
+struct Baseline {
+    /// Versions of what compiled and counted: others count otherwise.
+    tools: String,
+    rows: Counts,
+}
 
 /// Per cent by which a row may differ from its baseline unmentioned. A row that costs more fails.
 const TOLERANCE_PERCENT: u64 = 2;
@@ -26,19 +35,19 @@ const ACCEPT: &str = "`make instructions-accept`";
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let (path, accept) = match *arguments {
-        [path] => (path, false),
-        [path, "accept"] => (path, true),
-        _ => return Err("usage: instructions BASELINE [accept] < JSON of the bench".into()),
+    let (path, tools, accept) = match *arguments {
+        [path, tools] => (path, tools, false),
+        [path, tools, "accept"] => (path, tools, true),
+        _ => return Err("usage: instructions BASELINE TOOLS [accept] < JSON of the bench".into()),
     };
     let counts = counted(&io::read_to_string(io::stdin())?)?;
-    let mut baselines: BTreeMap<String, Counts> = match fs::read_to_string(path) {
+    let mut baselines: BTreeMap<String, Baseline> = match fs::read_to_string(path) {
         Ok(text) => toml::from_str(&text).map_err(|error| format!("{path}: {error}"))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
         Err(error) => return Err(format!("{path}: {error}").into()),
     };
     if accept {
-        baselines.insert(ARCH.to_owned(), counts);
+        baselines.insert(ARCH.to_owned(), Baseline { tools: tools.to_owned(), rows: counts });
         fs::write(path, text(&baselines)).map_err(|error| format!("{path}: {error}"))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -47,13 +56,16 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::SUCCESS);
     };
     for row in Row::ALL {
-        if let (Some(now), Some(was)) = (counts.get(row.label()), baseline.get(row.label())) {
+        if let (Some(now), Some(was)) = (counts.get(row.label()), baseline.rows.get(row.label())) {
             println!("{now:>7}  {:>7}  {}", percent(*was, *now), row.label());
         }
     }
-    let (failures, remarks) = compared(baseline, &counts);
+    let (failures, remarks) = compared(&baseline.rows, &counts);
     for sentence in remarks.iter().chain(&failures) {
         eprintln!("{sentence}");
+    }
+    if !failures.is_empty() && baseline.tools != tools {
+        eprintln!("The baseline is of {}; this was counted with {tools}.", baseline.tools);
     }
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -93,15 +105,15 @@ fn id(row: Row) -> String {
 }
 
 /// The baselines as they are kept: the table of each architecture, in the order of the rows.
-fn text(baselines: &BTreeMap<String, Counts>) -> String {
+fn text(baselines: &BTreeMap<String, Baseline>) -> String {
     let mut text = String::from(
         "# Instructions per datagram of each row, counted by callgrind. Written by\n\
          # `make instructions-accept`; `make instructions` fails when a row costs over 2 % more.\n",
     );
-    for (architecture, counts) in baselines {
-        text += &format!("\n[{architecture}]\n");
+    for (architecture, Baseline { tools, rows }) in baselines {
+        text += &format!("\n[{architecture}]\ntools = {tools:?}\n\n[{architecture}.rows]\n");
         for label in Row::ALL.iter().map(|row| row.label()) {
-            if let Some(count) = counts.get(label) {
+            if let Some(count) = rows.get(label) {
                 text += &format!("{label:?} = {count}\n");
             }
         }
@@ -190,10 +202,11 @@ mod tests {
     #[test]
     fn what_is_accepted_is_read_again() {
         let all = Row::ALL.iter().map(|row| (row.label(), 7)).collect::<Vec<_>>();
-        let baselines: BTreeMap<_, _> = [("aarch64", counts(&all)), ("x86_64", counts(&all[..1]))]
-            .map(|(architecture, counts)| (architecture.to_owned(), counts))
-            .into();
-        let again: BTreeMap<String, Counts> = toml::from_str(&text(&baselines)).expect("valid");
+        let of = |rows| Baseline { tools: "rustc 1.0, valgrind-3.0".to_owned(), rows };
+        let baselines = [("aarch64", counts(&all)), ("x86_64", counts(&all[..1]))];
+        let baselines: BTreeMap<_, _> =
+            baselines.map(|(architecture, rows)| (architecture.to_owned(), of(rows))).into();
+        let again: BTreeMap<String, Baseline> = toml::from_str(&text(&baselines)).expect("valid");
         assert_eq!(again, baselines);
     }
 }
