@@ -5,6 +5,7 @@
 //! Nothing here differs from one run to the next: seeds, addresses and the order of a hello's
 //! extensions are fixed, and the time stands still.
 
+mod ready;
 mod rows;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Instant};
@@ -17,7 +18,8 @@ use lb::{
 };
 use wire::FiveTuple;
 
-pub use rows::{Ready, Row};
+pub use ready::Ready;
+pub use rows::Row;
 
 const PLAIN: Routing = Routing::plain(0);
 const ENCRYPTED: Routing = Routing::encrypted(1);
