@@ -62,7 +62,7 @@ fn decide(mut ready: Box<Ready>) -> Box<Ready> {
 }
 
 library_benchmark_group!(name = rows, benchmarks = decide);
-// Caches are not simulated: only instructions are counted, and that takes half the time.
+// Caches are not simulated: only instructions are counted.
 main!(
     config = LibraryBenchmarkConfig::default().tool(Callgrind::with_args(["--cache-sim=no"])),
     library_benchmark_groups = rows
