@@ -7,15 +7,15 @@ CARGO ?= cargo
 NEXTEST := $(CARGO) nextest run --workspace --no-fail-fast
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint fmt doc unit fuzz bench bench-docs overload coverage deny interop need-build need-test need-nextest
+.PHONY: help demo test test-all lint fmt doc unit instructions instructions-accept fuzz bench bench-docs overload coverage deny interop need-build need-test need-nextest
 
 help: ## Show what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: need-build ## The whole system in one process, with clients that change networks
 	$(CARGO) run --release --quiet -- demo $(ARGS)
 
-test: lint unit doc ## What gates every change: formatting, lints, all tests, documentation
+test: lint unit instructions doc ## What gates every change: formatting, lints, all tests, instruction counts, documentation
 
 test-all: test deny coverage fuzz bench ## The gate, and everything that takes long
 
@@ -25,6 +25,12 @@ lint: need-build
 
 unit: need-test need-nextest
 	$(NEXTEST)
+
+instructions: need-build ## What each row of the decision table costs in instructions, held to a baseline
+	scripts/instructions
+
+instructions-accept: need-build ## Make what it costs now the baseline
+	scripts/instructions accept
 
 # Examples in doc comments run, and broken links in them are errors.
 doc: need-build

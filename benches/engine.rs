@@ -1,115 +1,32 @@
 //! What a decision costs, for each way to reach one. The floor is the least an LB does that looks
 //! at nothing but the client's address: one look-up in a hash map of the same size.
 
-use std::{
-    collections::HashMap, hint::black_box, net::SocketAddr, path::Path, sync::Arc, time::Instant,
-};
+use std::{collections::HashMap, hint::black_box, time::Instant};
 
-use control::fleet::Fleet;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use kit::{Connection, FleetText, Hello, Node, Routing, quic, sample, stun, tunnelled};
-use lb::{
-    Engine, Table, Verdict,
-    engine::{Limits, Setup},
-};
+use decisions::{CLIENTS, Row, client, engine, fleet, initials};
+use lb::Table;
 use wire::FiveTuple;
 
-const PLAIN: Routing = Routing::plain(0);
-const ENCRYPTED: Routing = Routing::encrypted(1);
-const VERIFIED: Routing = Routing::encrypted(2).verified();
-const FOUR_PASS: Routing = Routing::encrypted(3).lengths(4, 8);
-const SERVER: [u8; 4] = [0, 0, 0, 1];
-const FOREIGN: [u8; 4] = [0xff; 4];
-
-/// Clients, each with a flow.
-const CLIENTS: u32 = 1_000;
-
-fn fleet(nodes: u32) -> Arc<Fleet> {
-    let text = (0..nodes).fold(
-        FleetText::new(&[PLAIN, ENCRYPTED, VERIFIED, FOUR_PASS]),
-        |text, number| {
-            let node = Node::new(&format!("sfu-{number}"), node(number));
-            text.node(node.server_id(&number.to_be_bytes()))
-        },
-    );
-    let foreign = Node::new("foreign", foreign()).server_id(&FOREIGN).forward("nat");
-    let text = text.node(foreign.serves(&["ice"]));
-    let fleet = Fleet::parse(Path::new("fleet.toml"), &text.to_string());
-    Arc::new(fleet.expect("valid").0)
-}
-
-fn node(number: u32) -> SocketAddr {
-    let [_, b, c, d] = number.to_be_bytes();
-    SocketAddr::from(([10, b, c, d], 7_000))
-}
-
-/// A node that is reached by `nat`.
-fn foreign() -> SocketAddr {
-    kit::address("10.255.255.1:7000")
-}
-
-fn vip() -> SocketAddr {
-    kit::address("192.0.2.1:4433")
-}
-
-fn client(number: u32) -> FiveTuple {
-    let [a, b, c, d] = number.to_be_bytes();
-    FiveTuple::new(SocketAddr::from(([20 + a, b, c, d], 5_000)), vip())
-}
-
-fn engine(sni: bool) -> Engine {
-    let table = Arc::new(Table::new(fleet(10), 1, None));
-    let setup = Setup {
-        limits: Limits { flows: 65_536, ..Limits::default() },
-        sni,
-        listeners: vec![vip()],
-        seed: [7; 16],
-    };
-    Engine::new(table, setup, Instant::now())
-}
+/// Rows that can be decided over and over, one client after another.
+const DECIDED: &[Row] = &[
+    Row::FlowHit,
+    Row::CidPlain,
+    Row::CidSinglePass,
+    Row::CidFourPasses,
+    Row::Ufrag,
+    Row::UfragWithIceKey,
+    Row::LearnedOneLength,
+    Row::LearnedFourLengths,
+    Row::CidByNat,
+    Row::UnknownCid,
+];
 
 fn decide(c: &mut Criterion) {
     let mut group = c.benchmark_group("decide");
-    let now = Instant::now();
-    let verified = VERIFIED.ufrag(&SERVER, 1);
-    let check = stun::check(&format!("{verified}:c"), &VERIFIED.password(&verified), [1; 12]);
-    let open = ENCRYPTED.ufrag(&SERVER, 2);
-    let unverified = stun::check(&format!("{open}:c"), "the node's", [1; 12]);
-    let rows = [
-        ("flow hit", sample::srtp()),
-        ("CID, plain", quic::short(&PLAIN.cid(&SERVER, 1), &[0; 1_000])),
-        ("CID, single pass", quic::short(&ENCRYPTED.cid(&SERVER, 1), &[0; 1_000])),
-        ("CID, four passes", quic::short(&FOUR_PASS.cid(&SERVER, 1), &[0; 1_000])),
-        ("ufrag", unverified),
-        ("ufrag with ice_key", check.clone()),
-        ("learned, one length in use", quic::short(&[0xe8; 8], &[0; 1_000])),
-        ("learned, four lengths in use", quic::short(&[0xe4; 4], &[0; 1_000])),
-        ("CID, plain, by nat", quic::short(&PLAIN.cid(&FOREIGN, 1), &[0; 1_000])),
-        ("nothing: dropped", quic::short(&[0xe5; 20], &[0; 1_000])),
-    ];
-    for (row, datagram) in rows {
-        let mut engine = engine(true);
-        for number in 0..CLIENTS {
-            engine.from_client(now, &client(number), &check);
-        }
-        let lengths: &[u8] = match row {
-            "learned, one length in use" => &[8],
-            "learned, four lengths in use" => &[4, 8, 16, 20],
-            _ => &[],
-        };
-        for length in lengths {
-            let id = vec![0xe0 | (length & 0x1f); (*length).into()];
-            let answer = tunnelled(&client(0), &Connection::v1(b"", &id).handshake(&[0; 40]));
-            engine.from_node(now, node(1), &answer);
-        }
-        let tuples: Vec<_> = (0..CLIENTS).map(client).collect();
-        let mut next = tuples.iter().cycle();
-        group.bench_function(row, |b| {
-            b.iter(|| {
-                let tuple = next.next().expect("endless");
-                engine.from_client(now, tuple, black_box(&datagram))
-            });
-        });
+    for row in DECIDED {
+        let mut ready = row.ready();
+        group.bench_function(row.label(), |b| b.iter(|| ready.decide_next()));
     }
 
     let floor: HashMap<FiveTuple, u32> = (0..CLIENTS).map(|n| (client(n), n)).collect();
@@ -124,46 +41,22 @@ fn decide(c: &mut Criterion) {
 /// The way back: what a node sends to one client after another.
 fn hand_back(c: &mut Criterion) {
     let mut group = c.benchmark_group("hand back");
-    let now = Instant::now();
-    let mut engine = engine(true);
-    let payload = [0x80; 1_000];
-    let node = SocketAddr::from(([10, 0, 0, 1], 7_000));
-    let tunnelled: Vec<_> =
-        (0..CLIENTS).map(|number| kit::tunnelled(&client(number), &payload)).collect();
-    let mut next = tunnelled.iter().cycle();
-    group.bench_function("through the tunnel", |b| {
-        b.iter(|| engine.from_node(now, node, black_box(next.next().expect("endless"))));
-    });
-    let datagram = quic::short(&PLAIN.cid(&FOREIGN, 1), &[0; 1_000]);
-    let ports: Vec<_> = (0..CLIENTS)
-        .filter_map(|number| match engine.from_client(now, &client(number), &datagram) {
-            Verdict::Forward(destination) => destination.port,
-            _ => None,
-        })
-        .collect();
-    let mut next = ports.iter().cycle();
-    group.bench_function("by nat", |b| {
-        b.iter(|| {
-            let port = *next.next().expect("each client has one");
-            engine.from_nat(now, port, foreign(), black_box(&payload))
-        });
-    });
+    for (name, row) in [("through the tunnel", Row::BackByTunnel), ("by nat", Row::BackByNat)] {
+        let mut ready = row.ready();
+        group.bench_function(name, |b| b.iter(|| ready.decide_next()));
+    }
     group.finish();
 }
 
 /// New connections: each datagram is one that the engine has never seen.
-fn initials(c: &mut Criterion) {
+fn open(c: &mut Criterion) {
     let mut group = c.benchmark_group("decide an Initial");
-    let name = format!("{}.example.test", ENCRYPTED.label(&SERVER, 3));
-    let hello = Hello::named(&name).bytes();
-    let datagrams: Vec<_> = (0..512_u32)
-        .map(|n| Connection::v1(&[b"dcid", &n.to_be_bytes()[..]].concat(), b"s").hello(&hello))
-        .collect();
+    let datagrams = initials(512);
     for (row, sni) in [("with SNI", true), ("without SNI", false)] {
         let now = Instant::now();
         let mut tuples = (0..).map(client);
         let mut next = datagrams.iter().cycle();
-        let mut engine = engine(sni);
+        let mut engine = engine(now, sni);
         group.bench_function(row, |b| {
             b.iter_batched(
                 || (tuples.next().expect("endless"), next.next().expect("endless")),
@@ -186,5 +79,5 @@ fn tables(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decide, hand_back, initials, tables);
+criterion_group!(benches, decide, hand_back, open, tables);
 criterion_main!(benches);

@@ -65,7 +65,7 @@ impl BackendRef {
     /// What was packed there, whatever is in the bits above.
     #[expect(clippy::cast_possible_truncation, reason = "both have fewer than 32 bits")]
     pub(crate) const fn unpacked(bits: u64) -> Self {
-        let generation = bits >> SLOT_BITS & (1 << GENERATION_BITS) - 1;
+        let generation = (bits >> SLOT_BITS) & ((1 << GENERATION_BITS) - 1);
         Self { slot: (bits & (SLOTS_MAX as u64 - 1)) as u32, generation: generation as u32 }
     }
 
@@ -132,13 +132,21 @@ impl Table {
     #[must_use]
     pub fn new(fleet: Arc<Fleet>, revision: u64, previous: Option<&Self>) -> Self {
         let silent = previous.map(|table| table.silent.clone()).unwrap_or_default();
-        Self::build(fleet, revision, previous, silent)
+        Self::build(fleet, revision, previous, silent, &RandomState::new())
+    }
+
+    /// Prepares a first fleet, hashed by a seed: two tables of one seed take the same steps to find
+    /// something, which those of [`Table::new`] do not.
+    #[must_use]
+    pub fn seeded(fleet: Arc<Fleet>, revision: u64, seed: u64) -> Self {
+        let hasher = RandomState::with_seeds(seed, 1, 2, 3);
+        Self::build(fleet, revision, None, BTreeSet::new(), &hasher)
     }
 
     /// The same fleet, where new connections are kept away from nodes that do not answer.
     #[must_use]
     pub fn avoiding(&self, silent: BTreeSet<NodeId>) -> Self {
-        Self::build(self.fleet.clone(), self.revision, Some(self), silent)
+        Self::build(self.fleet.clone(), self.revision, Some(self), silent, &RandomState::new())
     }
 
     fn build(
@@ -146,17 +154,17 @@ impl Table {
         revision: u64,
         previous: Option<&Self>,
         silent: BTreeSet<NodeId>,
+        hasher: &RandomState,
     ) -> Self {
-        let backends = Backends::carry_over(&fleet, previous.map(|table| &table.backends));
+        let backends = Backends::carry_over(&fleet, previous.map(|table| &table.backends), hasher);
         let own = |index: usize| backends.of(&fleet.nodes[index].id, None);
         let nodes = fleet.nodes.iter().enumerate();
 
-        let by_server_id = nodes
-            .clone()
-            .filter_map(|(index, node)| Some((node.server_id?, own(index)?)))
-            .collect();
-        let mut by_address = HashMap::with_hasher(RandomState::new());
-        let mut sessions = HashMap::<_, Vec<_>, _>::with_hasher(RandomState::new());
+        let mut by_server_id = HashMap::with_hasher(hasher.clone());
+        by_server_id
+            .extend(nodes.clone().filter_map(|(index, node)| Some((node.server_id?, own(index)?))));
+        let mut by_address = HashMap::with_hasher(hasher.clone());
+        let mut sessions = HashMap::<_, Vec<_>, _>::with_hasher(hasher.clone());
         for session in &fleet.sessions {
             let node = &fleet.nodes[session.node];
             let address = session.address.filter(|&address| address != node.address);
@@ -299,7 +307,7 @@ impl Table {
 }
 
 impl Backends {
-    fn carry_over(fleet: &Fleet, previous: Option<&Self>) -> Self {
+    fn carry_over(fleet: &Fleet, previous: Option<&Self>, hasher: &RandomState) -> Self {
         let wanted = wanted(fleet);
         let mut slots: Vec<Slot> = previous
             .map(|previous| previous.slots.as_slice())
@@ -307,7 +315,7 @@ impl Backends {
             .iter()
             .map(|slot| Slot { generation: slot.generation, backend: None })
             .collect();
-        let mut by_key = HashMap::with_capacity_and_hasher(wanted.len(), RandomState::new());
+        let mut by_key = HashMap::with_capacity_and_hasher(wanted.len(), hasher.clone());
         let mut fresh = Vec::new();
         for (key, backend) in wanted {
             match previous.and_then(|previous| previous.by_key.get(&key).copied()) {

@@ -147,25 +147,25 @@ fn a_map_takes_as_many_bytes_as_it_says_whatever_its_capacity() {
 
 #[test]
 fn a_million_entries_that_come_and_go_never_make_anyone_read_far() {
-    const CAPACITY: usize = 1_000_000;
+    const CAPACITY: u32 = 1_000_000;
     // Keys as an attacker would choose them who knows the map but not its key: in a row.
-    let mut map = BoundedMap::new(CAPACITY, hasher());
+    let mut map = BoundedMap::new(CAPACITY as usize, hasher());
     let memory = (map.slots.as_ptr(), map.index.bytes());
     let mut longest = 0;
     for (round, now) in (0..3_u32).zip(ticks()) {
-        for key in 0..CAPACITY as u32 {
+        for key in 0..CAPACITY {
             map.insert([round, key], (), now);
         }
         longest = longest.max(map.index.longest_run());
     }
-    assert_eq!(map.len(), CAPACITY);
+    assert_eq!(map.len(), CAPACITY as usize);
     // Runs in a table that is half full grow with the logarithm of its length: 75 are expected. What
     // is read with bad luck stays within a few cache lines.
     assert!(longest < 150, "{longest} words in a row");
     // Nothing was moved to make room.
     assert_eq!((map.slots.as_ptr(), map.index.bytes()), memory);
     // Whatever was pushed about is found, and the evicted are not.
-    for key in (0..CAPACITY as u32).step_by(7) {
+    for key in (0..CAPACITY).step_by(7) {
         assert!(map.peek(&[2, key]).is_some(), "{key}");
         assert!(map.peek(&[1, key]).is_none(), "{key}");
     }
