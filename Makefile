@@ -45,13 +45,13 @@ fuzz: need-build ## Every fuzz target for SECONDS each (default 60); needs a nig
 
 bench: need-build need-bench ## What wire, the engine, forwarding, and a fleet on a local etcd cost; forwarding takes root
 	@scripts/need etcd=etcd-server
-	$(CARGO) bench --bench '*' --quiet
+	$(CARGO) bench --workspace --bench wire --bench engine --bench fleet --bench forward --quiet
 
 bench-docs: need-build need-bench ## What forwarding costs, to docs/bench
-	ONEVIP_BENCH_DOCS=1 $(CARGO) bench --bench forward --quiet
+	ONEVIP_BENCH_DOCS=1 $(CARGO) bench -p forward --quiet
 
 overload: need-build need-bench ## An LB at twice what one core forwards, for MINUTES (default 10)
-	$(CARGO) bench --bench forward --quiet -- --overload $(MINUTES)
+	$(CARGO) bench -p forward --quiet -- --overload $(MINUTES)
 
 coverage: need-build ## Line coverage of wire, which must be at least 90 %
 	scripts/coverage

@@ -117,6 +117,7 @@ pub struct Counters {
     flow_moves: Counter,
     fleet_revision: Counter,
     nat_ports: Counter,
+    batches: Counter,
     config_uses: [Counter; ConfigId::COUNT],
 }
 
@@ -179,6 +180,13 @@ impl Counters {
     #[must_use]
     pub const fn nat_ports(&self) -> &Counter {
         &self.nat_ports
+    }
+
+    /// Times that datagrams were taken from the system together: the datagrams received, divided by
+    /// these, are the depth of a batch.
+    #[must_use]
+    pub const fn batches(&self) -> &Counter {
+        &self.batches
     }
 
     /// Clients' datagrams in which an ID of that routing configuration named a node.

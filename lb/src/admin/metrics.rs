@@ -61,6 +61,8 @@ pub(super) fn render(admin: &Admin, census: &Census) -> String {
         .samples("reason", DropReason::ALL, |&&reason| {
             (reason.label(), sum(&|counters| counters.drops(reason)))
         });
+    out.counter("onevip_lb_batches_total", "Times that datagrams were received together.")
+        .sample(&[], sum(&|counters| counters.batches()));
     out.counter("onevip_lb_flow_moves_total", "Flows bound to another backend than before.")
         .sample(&[], sum(&|counters| counters.flow_moves()));
     out.counter("onevip_lb_evictions_total", "Entries that made room in a full table.").samples(

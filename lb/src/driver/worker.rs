@@ -178,6 +178,14 @@ impl Worker {
         self.engine.counters().nat_ports().set(self.ports.open() as u64);
     }
 
+    /// Notes that so many datagrams, or trains, were taken at once.
+    fn count_batch(&mut self, received: usize) {
+        self.window.count(received);
+        if received > 0 {
+            self.engine.counters().batches().add(1);
+        }
+    }
+
     /// Decides about what a client sent to a listener, and queues what is to leave.
     fn take_from_client(
         &mut self,

@@ -63,8 +63,8 @@ impl Worker {
     fn turn(&mut self, mut serve: impl FnMut(&mut Self) -> io::Result<usize>) {
         for _ in 0..BATCHES_PER_TURN {
             match serve(self) {
-                Ok(received) if received == BATCH => self.window.count(received),
-                Ok(received) => return self.window.count(received),
+                Ok(received) if received == BATCH => self.count_batch(received),
+                Ok(received) => return self.count_batch(received),
                 // Empty, or an error that an earlier datagram of ours brought back (ICMP): neither
                 // is a reason to stop serving.
                 Err(_) => return,
@@ -141,6 +141,7 @@ impl Worker {
                 self.take_from_port(now, lane, node, batch.arrival(slot).0);
             }
         }
+        self.count_batch(received.len());
         received.len()
     }
 }

@@ -61,7 +61,7 @@ impl Worker {
                 Source::Wake => {}
             }
         }
-        self.window.count(received);
+        self.count_batch(received);
         self.flush_to_nodes();
         self.flush_to_clients();
         ring.give_back(&self.pool);

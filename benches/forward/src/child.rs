@@ -101,6 +101,7 @@ fn of_lb(lb: &LoadBalancer) -> Told {
         {
             told.received += counters.datagrams(direction, class).value();
         }
+        *told.receive_calls.get_or_insert_default() += counters.batches().value();
         told.dropped +=
             DropReason::ALL.iter().map(|reason| counters.drops(*reason).value()).sum::<u64>();
         told.flows += counters.entries(TableLabel::Flows).value();

@@ -126,15 +126,17 @@ fn take(arriving: &Arriving) -> Vec<u64> {
     let socket = sink::socket(Way::ToNode);
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true).expect("the kernel stamps");
     setsockopt(&socket, sockopt::UdpGroSegment, &true).expect("the kernel takes trains");
-    socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket takes it");
     let mut delays = Vec::new();
     let mut buffer = vec![0; 1 << 16];
     while !arriving.stop.load(Ordering::Relaxed) {
         let mut control = cmsg_space!(TimeSpec, i32);
         let mut slices = [IoSliceMut::new(&mut buffer)];
-        let flags = MsgFlags::empty();
+        let flags = MsgFlags::MSG_DONTWAIT;
         let got = recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags);
-        let Ok(message) = got else { continue };
+        let Ok(message) = got else {
+            thread::sleep(sink::LOOK);
+            continue;
+        };
         let (mut arrived, mut each) = (None, message.bytes);
         for control in message.cmsgs().into_iter().flatten() {
             match control {

@@ -104,7 +104,7 @@ enum Outlet {
     /// Many in a system call. From clients they are whole IP packets, so that one socket is all of them; without
     /// UDP checksums, which veth would not have computed either.
     Singles { socket: Socket, headers: MultiHeaders<SockaddrIn> },
-    /// A train in a system call.
+    /// A train in a system call: of one flow, or, through the tunnel, of several in turn.
     Trains { socket: Socket, state: UdpSocketState, train: Vec<u8> },
 }
 
@@ -122,11 +122,13 @@ impl Generator {
             };
             UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("the port is free").into()
         };
-        let outlet = match load.shape {
-            Shape::Singles => {
-                Outlet::Singles { socket, headers: MultiHeaders::preallocate(BURST, None) }
-            }
-            Shape::Trains => {
+        let outlet = match (load.shape, &route) {
+            // A node has one datagram for each of many clients, and all of them go to the LB.
+            (
+                Shape::Singles,
+                Route::FromClients { .. } | Route::Bare { .. } | Route::ToOne { .. },
+            ) => Outlet::Singles { socket, headers: MultiHeaders::preallocate(BURST, None) },
+            (Shape::Trains, _) | (_, Route::ThroughTunnel { .. }) => {
                 let state =
                     UdpSocketState::new(UdpSockRef::from(&socket)).expect("it takes options");
                 assert!(state.max_gso_segments() >= TRAIN, "this kernel sends no trains");
@@ -179,9 +181,9 @@ impl Generator {
 
     /// Sends up to so many, or one train; says how many.
     fn send(&mut self, most: usize, stamped: bool) -> usize {
-        match self.shape {
-            Shape::Trains => self.send_train(),
-            Shape::Singles => self.send_singles(most, stamped),
+        match self.outlet {
+            Outlet::Trains { .. } => self.send_train(),
+            Outlet::Singles { .. } => self.send_singles(most, stamped),
         }
     }
 
@@ -214,22 +216,27 @@ impl Generator {
 
     fn send_train(&mut self) -> usize {
         let prefix_len = self.prefix_len();
-        let (flow, script, turn) = self.next();
-        let mut prefix = [0; tunnel::HEADER_LEN];
-        let prefix = &mut prefix[..prefix_len];
-        let template = self.scripts[script].at(turn);
-        let Outlet::Trains { socket, state, train } = &mut self.outlet else { return 0 };
-        self.route.prefix(flow, template.len(), prefix);
-        let each = prefix.len() + template.len();
-        train.resize(TRAIN * each, 7);
-        for datagram in train.chunks_exact_mut(each) {
-            datagram[..prefix.len()].copy_from_slice(prefix);
-            datagram[prefix.len()..][..template.head.len()].copy_from_slice(&template.head);
+        let mut chosen = self.next();
+        let each = prefix_len + self.scripts[chosen.1].at(chosen.2).len();
+        for index in 0..TRAIN {
+            // Flows through the tunnel all have datagrams of one length: see `Load`.
+            if index > 0 && self.shape == Shape::Singles {
+                chosen = self.next();
+            }
+            let (flow, script, turn) = chosen;
+            let template = self.scripts[script].at(turn);
+            let Outlet::Trains { train, .. } = &mut self.outlet else { return 0 };
+            train.resize(TRAIN * each, 7);
+            let datagram = &mut train[index * each..][..each];
+            self.route.prefix(flow, template.len(), &mut datagram[..prefix_len]);
+            datagram[prefix_len..][..template.head.len()].copy_from_slice(&template.head);
             if template.trailer {
                 let trailer = trailer(&mut self.numbers, template, flow, 0);
                 datagram[each - Trailer::LEN..].copy_from_slice(&trailer);
             }
         }
+        let flow = chosen.0;
+        let Outlet::Trains { socket, state, train } = &mut self.outlet else { return 0 };
         let src_ip = matches!(self.route, Route::FromClients { .. })
             .then(|| place::any(place::client(flow)).ip());
         let transmit = Transmit {

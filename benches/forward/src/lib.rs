@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Makes network namespaces, which takes root. `ONEVIP_BENCH_QUICK=1` takes a small part of the time and says
-//! less. Arguments choose rows: `cargo bench --bench forward -- "1200 B 100 flows tunnel" floor` measures those
+//! less. Arguments choose rows: `cargo bench -p forward -- "1200 B 100 flows tunnel" floor` measures those
 //! whose name has all words of one of them. What is found goes to `target/bench-forward`, as text, JSON and plots;
 //! with `ONEVIP_BENCH_DOCS=1` to `docs/bench`.
 
@@ -61,7 +61,9 @@ struct Arguments {
     be: Option<String>,
 }
 
-fn main() -> ExitCode {
+/// Measures what its arguments ask for, and says what came out.
+#[must_use]
+pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(order) = arguments.be {
         child::be(&order);

@@ -138,7 +138,7 @@ impl Report {
 const HEAD: &str = "# What forwarding costs
 
 Written by `make bench-docs`, not by hand. Again: `make bench-docs` as root, some twelve minutes; one row:
-`cargo bench --bench forward -- \"1200 130 singles tunnel\"`.
+`cargo bench -p forward -- \"1200 130 singles tunnel\"`.
 
 Clients, forwarder and nodes are in network namespaces of one machine, joined by veth. *CPU* is that of the
 forwarder's processes for each datagram that arrived, what the kernel does for them included. *Whole system* is
@@ -148,7 +148,9 @@ core it took, so *all it can* is the forwarder's bound where that is 1, and the 
 *Lost* says in brackets what the receiving end had no room for, where that is some: no fault of the forwarder.
 *Kept waiting* is for how much of the time others had its core while it could have run: where that is not near 0,
 the machine was not quiet, and losses and latencies say little.
-*Depth* is datagrams in a receive call, where they are counted.";
+*Depth* is datagrams in a receive call, where they are counted. The end where datagrams arrive looks for them twice
+in a millisecond and never waits at its socket, so that no forwarder is charged for waking it up. A node sends what
+goes through the tunnel in trains of eight: eight clients' datagrams, where they are said to be single.";
 
 const COLUMNS: &str = "| forwarder | forwarded/s | lost | CPU, µs | to the floor | to nginx | one core, k/s | busy | kept waiting | depth | whole system, µs | over routing, µs |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |";
