@@ -118,7 +118,7 @@ impl Report {
 
     /// Writes everything where it belongs; says where that is.
     pub(crate) fn save(&self) -> io::Result<PathBuf> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         let directory = match std::env::var_os("ONEVIP_BENCH_DOCS") {
             Some(_) => root.join("docs/bench"),
             None => root.join("target/bench-forward"),

@@ -24,6 +24,7 @@ impl Worker {
             self.open_ports();
             let now = now();
             let timeout = self.engine.poll_timeout(now).map(|due| due - now);
+            self.window.watch(now);
             wait(&mut ready, timeout);
             // The wake-up pipe comes first, then listeners, tunnels, ports, as in `poll_set`.
             if ready[0].revents != 0 && !self.obey() {

@@ -24,6 +24,7 @@ impl Worker {
             }
             let now = now();
             let timeout = self.engine.poll_timeout(now).map(|due| due - now);
+            self.window.watch(now);
             if ring.has_window() {
                 ring.wait(self.window.of_a_wait(), timeout);
             } else {
