@@ -104,6 +104,18 @@ labels! {
     }
 }
 
+labels! {
+    /// What a socket is for.
+    SocketLabel {
+        /// Clients send to it.
+        Listener = "listener",
+        /// Datagrams for nodes leave from it behind a tunnel header.
+        Tunnel = "tunnel",
+        /// Datagrams for `nat` nodes leave from it.
+        Nat = "nat",
+    }
+}
+
 /// All counters of one worker.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -117,6 +129,7 @@ pub struct Counters {
     flow_moves: Counter,
     fleet_revision: Counter,
     nat_ports: Counter,
+    overflow: [Counter; SocketLabel::ALL.len()],
     config_uses: [Counter; ConfigId::COUNT],
 }
 
@@ -179,6 +192,13 @@ impl Counters {
     #[must_use]
     pub const fn nat_ports(&self) -> &Counter {
         &self.nat_ports
+    }
+
+    /// Datagrams, or trains, that the kernel dropped when they came, since a socket had no room; as of when
+    /// it was asked last.
+    #[must_use]
+    pub const fn overflow(&self, socket: SocketLabel) -> &Counter {
+        &self.overflow[socket as usize]
     }
 
     /// Clients' datagrams in which an ID of that routing configuration named a node.

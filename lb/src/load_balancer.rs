@@ -195,6 +195,9 @@ impl LoadBalancer {
             .zip(driver::between(count))
             .map(|(number, lessons)| {
                 let sockets = open_sockets(config, &listeners, number)?;
+                if let (0, Some((_, socket))) = (number, sockets.listeners.first()) {
+                    driver::report_buffers(socket);
+                }
                 let setup = Setup {
                     limits: Limits {
                         flows: (config.limits.flows / count).max(1),
@@ -306,6 +309,11 @@ impl LoadBalancer {
         let (reply, answers) = mpsc::channel();
         self.tell(|| Command::CountTraffic(reply.clone()));
         Census { answers, counted: Vec::new() }
+    }
+
+    /// Has the workers add up what the kernel dropped, ahead of anything that they are asked from now on.
+    pub(crate) fn count_overflow(&self) {
+        self.tell(|| Command::CountOverflow);
     }
 
     /// At most `limit` flows, of all workers. Waits for their answers: at most the time of a batch.

@@ -10,7 +10,7 @@ use tokio::task;
 
 use super::Admin;
 use crate::{
-    counters::{ClassLabel, Counter, Counters, Direction, TableLabel, VerdictLabel},
+    counters::{ClassLabel, Counter, Counters, Direction, SocketLabel, TableLabel, VerdictLabel},
     load_balancer::Census,
     verdict::{DropReason, Route},
 };
@@ -19,6 +19,7 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let lb = admin.lb.clone();
     // Workers answer between two batches, so this may wait.
     let counted = task::spawn_blocking(move || {
+        lb.count_overflow();
         let mut census = lb.ask_traffic();
         census.wait();
         census
@@ -61,6 +62,12 @@ pub(super) fn render(admin: &Admin, census: &Census) -> String {
         .samples("reason", DropReason::ALL, |&&reason| {
             (reason.label(), sum(&|counters| counters.drops(reason)))
         });
+    let help = "Datagrams that the kernel dropped, since a socket had no room for them.";
+    out.counter("onevip_lb_kernel_drops_total", help).samples(
+        "socket",
+        SocketLabel::ALL,
+        |&&socket| (socket.label(), sum(&|counters| counters.overflow(socket))),
+    );
     out.counter("onevip_lb_flow_moves_total", "Flows bound to another backend than before.")
         .sample(&[], sum(&|counters| counters.flow_moves()));
     out.counter("onevip_lb_evictions_total", "Entries that made room in a full table.").samples(

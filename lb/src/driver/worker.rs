@@ -1,5 +1,6 @@
 //! What a worker does with what it receives, whatever brings it.
 
+mod kernel;
 mod mmsg;
 mod uring;
 
@@ -30,6 +31,7 @@ use crate::{
     engine::Engine,
     verdict::{Destination, Verdict},
 };
+use kernel::Overflows;
 
 /// One worker's sockets.
 pub(crate) struct Sockets {
@@ -113,6 +115,7 @@ struct Worker {
     by_nat: SendQueue,
     /// One for each listener.
     to_clients: Vec<SendQueue>,
+    overflows: Overflows,
 }
 
 impl Worker {
@@ -139,6 +142,7 @@ impl Worker {
             woken,
             pool,
             window: Window::new(window),
+            overflows: Overflows::default(),
         }
     }
 
@@ -165,6 +169,7 @@ impl Worker {
                 Command::CountTraffic(reply) => {
                     let _asker_left = reply.send(self.engine.traffic().collect());
                 }
+                Command::CountOverflow => self.count_overflow(),
                 Command::Stop => return false,
             }
         }
