@@ -14,6 +14,7 @@
 mod address;
 mod buffers;
 mod descriptors;
+mod error_queue;
 mod handle;
 mod lessons;
 mod memory;

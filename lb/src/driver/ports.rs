@@ -165,6 +165,11 @@ impl Ports {
         usize::try_from(ready).unwrap_or(0)
     }
 
+    /// Whether one that [`Ports::look`] has found has something in its error queue.
+    pub(super) fn has_error(&self, which: usize) -> bool {
+        self.events[which].events & libc::EPOLLERR as u32 != 0
+    }
+
     /// One of those that [`Ports::look`] has found.
     pub(super) fn ready(&self, which: usize) -> Lane {
         Lane::from_number(self.events[which].u64 as u32)

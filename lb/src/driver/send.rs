@@ -33,6 +33,16 @@ pub(super) struct SendQueue {
     vectors: Vec<libc::iovec>,
 }
 
+/// How sending went.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Sent {
+    /// Datagrams that the system refused.
+    pub(super) refused: usize,
+    /// It stopped for an error in between, be it of one of these or of one that had left before: there may
+    /// be something in the socket's error queue.
+    pub(super) stopped: bool,
+}
+
 /// A datagram to be sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outgoing {
@@ -94,19 +104,20 @@ impl SendQueue {
         self.datagrams.push(datagram);
     }
 
-    /// Sends everything; says how many datagrams the system refused. One that is refused does not
-    /// keep the others back.
-    pub(super) fn flush(&mut self, socket: BorrowedFd<'_>, pool: &Pool) -> usize {
+    /// Sends everything. A datagram that is refused does not keep the others back.
+    pub(super) fn flush(&mut self, socket: BorrowedFd<'_>, pool: &Pool) -> Sent {
         self.prepare(pool);
-        let refused = self.send(0..self.trains.trains().len(), socket);
+        let sent = self.send(0..self.trains.trains().len(), socket);
         self.clear();
-        refused
+        sent
     }
 
-    /// [`SendQueue::flush`], each lane by its socket. What has none is refused.
+    /// [`SendQueue::flush`], each lane by its socket. What has none is refused. Says of each lane that
+    /// stopped that it did, and how many datagrams were refused in all.
     pub(super) fn flush_lanes<'a>(
         &mut self,
         socket: impl Fn(u32) -> Option<BorrowedFd<'a>>,
+        mut stopped: impl FnMut(u32),
         pool: &Pool,
     ) -> usize {
         self.trains.by_lane();
@@ -115,10 +126,14 @@ impl SendQueue {
         let mut begin = 0;
         while let Some((lane, run)) = self.trains.run(begin) {
             begin = run.end;
-            refused += match socket(lane) {
+            let sent = match socket(lane) {
                 Some(socket) => self.send(run, socket),
-                None => self.trains.count(run),
+                None => Sent { refused: self.trains.count(run), stopped: false },
             };
+            refused += sent.refused;
+            if sent.stopped {
+                stopped(lane);
+            }
         }
         self.clear();
         refused
@@ -129,10 +144,12 @@ impl SendQueue {
         self.datagrams.clear();
     }
 
-    /// Sends some of the trains, which are prepared; says how many datagrams the system refused.
-    fn send(&mut self, which: Range<usize>, socket: BorrowedFd<'_>) -> usize {
+    /// Sends some of the trains, which are prepared.
+    fn send(&mut self, which: Range<usize>, socket: BorrowedFd<'_>) -> Sent {
         let Range { start: mut done, end: count } = which;
-        let mut refused = 0;
+        let mut sum = Sent::default();
+        // The train that was tried already.
+        let mut tried = None;
         while done < count {
             let rest = &mut self.headers[done..count];
             // SAFETY: `prepare` has set a header for each train, and these are some of them. Each points
@@ -149,22 +166,30 @@ impl SendQueue {
             };
             let error = match usize::try_from(sent) {
                 Ok(sent) if sent > 0 => {
+                    // An error behind the first is not told, and gone with the next call.
+                    sum.stopped |= sent < rest.len();
                     done += sent;
                     continue;
                 }
                 _ => io::Error::last_os_error(),
             };
-            // Any other error is of the first one left, which is given up, or sent in pieces.
             if is_full(&error) {
                 // Full for the first one left is full for all of them.
-                refused += self.trains.count(done..count);
+                sum.refused += self.trains.count(done..count);
                 done = count;
-            } else if error.kind() != io::ErrorKind::Interrupted {
-                refused += self.send_apart(done, &error, socket);
+            } else if error.kind() == io::ErrorKind::Interrupted {
+            } else if tried != Some(done) {
+                // What came back of a datagram that had left before (ICMP) is told to whoever sends next,
+                // once; so it may have nothing to do with this one.
+                sum.stopped = true;
+                tried = Some(done);
+            } else {
+                // It is of the first one left, which is given up, or sent in pieces.
+                sum.refused += self.send_apart(done, &error, socket);
                 done += 1;
             }
         }
-        refused
+        sum
     }
 
     /// Sends each datagram of a train by itself, since all together were refused; says how many are
@@ -180,17 +205,23 @@ impl SendQueue {
         for number in self.trains.datagrams(&train_there) {
             let vectors = self.datagrams[number].vectors();
             header.msg_iovlen = vectors as _;
-            // SAFETY: the header is one of those that `send` speaks of, with less of it: the vectors of one
-            // of its datagrams, and of its control area what stands before the length of segments.
-            let sent =
-                unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
-            refused += usize::from(sent < 0);
+            // Twice, as in `send`.
+            let sent = (0..2).any(|_| {
+                // SAFETY: the header is one of those that `send` speaks of, with less of it: the vectors of
+                // one of its datagrams, and of its control area what stands before the length of segments.
+                let sent = unsafe {
+                    libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT)
+                };
+                sent >= 0
+            });
+            refused += usize::from(!sent);
             // SAFETY: the vectors of a train's datagrams stand one behind the other, in their order; behind
             // the last the pointer is not used.
             header.msg_iov = unsafe { header.msg_iov.add(vectors) };
         }
-        // That one is too long for the link says nothing about trains.
-        let cannot = [libc::EIO, libc::EINVAL, libc::EOPNOTSUPP];
+        // That one is too long for the link says nothing about trains. No ICMP message becomes one of
+        // these, so nobody can turn trains off from afar: EOPNOTSUPP is one that does.
+        let cannot = [libc::EIO, libc::EINVAL];
         if refused == 0 && error.raw_os_error().is_some_and(|code| cannot.contains(&code)) {
             info!("datagrams are sent one by one: the system cannot cut up trains here: {error}");
             self.trains.separate();
@@ -242,7 +273,7 @@ mod tests {
     use std::{net::UdpSocket, os::fd::AsFd, time::Duration};
 
     use super::*;
-    use crate::driver::socket::in_trains;
+    use crate::driver::{error_queue, socket::in_trains};
 
     fn socket() -> UdpSocket {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
@@ -285,7 +316,7 @@ mod tests {
             let way = if number == 3 { &other } else { &one };
             queue.push(*datagram, to(way), None);
         }
-        assert_eq!(queue.flush(sender.as_fd(), &pool), 0);
+        assert_eq!(queue.flush(sender.as_fd(), &pool).refused, 0);
         let parts = [[0; 500], [1; 500], [2; 500], [4; 500]].concat();
         arrives(&one, &[parts, vec![5; 300]].concat());
         assert_eq!(received(&other), [3; 20]);
@@ -294,14 +325,14 @@ mod tests {
             let header = Some([number as u8 + 7; tunnel::HEADER_LEN]);
             queue.push(Outgoing { header, ..datagrams[number] }, to(&one), None);
         }
-        assert_eq!(queue.flush(sender.as_fd(), &pool), 0);
+        assert_eq!(queue.flush(sender.as_fd(), &pool).refused, 0);
         let expected = [&[7; 38][..], &[0; 500], &[8; 38], &[1; 500]].concat();
         arrives(&one, &expected);
         // To who knows nothing of trains, each is one again; and from an address that is said.
         queue.push(datagrams[0], to(&other), Some([127, 0, 0, 9].into()));
         queue.push(datagrams[1], to(&other), Some([127, 0, 0, 9].into()));
         let wildcard = UdpSocket::bind("0.0.0.0:0").expect("a port");
-        assert_eq!(queue.flush(wildcard.as_fd(), &pool), 0);
+        assert_eq!(queue.flush(wildcard.as_fd(), &pool).refused, 0);
         let mut buffer = [0; 1_000];
         for number in [0, 1] {
             let (len, from) = other.recv_from(&mut buffer).expect("there in time");
@@ -335,7 +366,7 @@ mod tests {
                     if number == 1 { datagram.bytes.behind_header() } else { datagram.bytes };
                 queue.push(Outgoing { header, bytes }, to.local_addr().expect("bound"), None);
             }
-            assert_eq!(queue.flush(sender.as_fd(), &pool), 0);
+            assert_eq!(queue.flush(sender.as_fd(), &pool).refused, 0);
             assert_eq!(received(&to), [0; 500]);
             assert_eq!(received(&to), [&[9; 38][..], &[1; 462]].concat());
             assert_eq!(received(&to), [2; 500]);
@@ -343,6 +374,35 @@ mod tests {
         // And where each of them is refused, each counts.
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         (0..3).for_each(|slot| queue.push(datagrams[slot], nowhere, None));
-        assert_eq!(queue.flush(socket().as_fd(), &pool), 3);
+        assert_eq!(queue.flush(socket().as_fd(), &pool), Sent { refused: 3, stopped: true });
+    }
+
+    #[test]
+    fn an_error_of_an_earlier_datagram_costs_no_later_one_and_no_train_its_length() {
+        let (pool, datagrams) = pool(&[500; 4]);
+        let (to, sender) = (socket(), socket());
+        in_trains(to.as_fd()).expect("the system has it");
+        error_queue::listen(&sender, true).expect("the system has it");
+        let closed = socket().local_addr().expect("bound");
+        let mut queue = SendQueue::new();
+        let address = to.local_addr().expect("bound");
+        for count in [1, 3] {
+            // On loopback the answer is there before this returns.
+            sender.send_to(b"to nobody", closed).expect("sent");
+            datagrams[..count].iter().for_each(|datagram| queue.push(*datagram, address, None));
+            let sent = queue.flush(sender.as_fd(), &pool);
+            assert_eq!(sent, Sent { refused: 0, stopped: true }, "{count}");
+            let expected: Vec<u8> = (0..count as u8).flat_map(|number| [number; 500]).collect();
+            assert_eq!(received(&to), expected, "whole, in one piece");
+            queue.push(datagrams[3], address, None);
+            assert_eq!(queue.flush(sender.as_fd(), &pool), Sent::default());
+            assert_eq!(received(&to), [3; 500]);
+        }
+        // One behind the first of a call is as good as the others.
+        queue.push(datagrams[0], closed, None);
+        queue.push(datagrams[1], address, None);
+        queue.push(datagrams[2], closed, None);
+        assert_eq!(queue.flush(sender.as_fd(), &pool), Sent { refused: 0, stopped: true });
+        assert_eq!(received(&to), [1; 500]);
     }
 }

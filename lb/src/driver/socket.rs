@@ -7,7 +7,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::buffers;
+use super::{buffers, error_queue};
 
 const LISTEN: &str = "listen.udp";
 const TUNNEL: &str = "io.tunnel";
@@ -138,6 +138,7 @@ fn udp(address: SocketAddr) -> io::Result<Socket> {
             set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, probe)?;
         }
     }
+    error_queue::listen(&socket, address.is_ipv4())?;
     // A system that has no trains hands over each by itself.
     let _apart = in_trains(socket.as_fd());
     buffers::enlarge(&socket);
