@@ -5,6 +5,8 @@
 //!   client ── loopback ── LB ────────── veth, MTU 1500 ────────── node
 //! ```
 
+mod narrow;
+
 use std::{
     fs::File,
     net::{IpAddr, SocketAddr},

@@ -149,6 +149,7 @@ mod tests {
     use std::{net::UdpSocket, os::fd::AsFd, thread, time::Duration};
 
     use super::*;
+    use crate::driver::socket::set_option;
 
     /// A port that was somebody's a moment ago.
     fn closed(ip: &str) -> SocketAddr {
@@ -191,18 +192,19 @@ mod tests {
 
     #[test]
     fn what_the_system_refuses_by_itself_is_read_and_is_no_icmp() {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
-        listen(&socket, true).expect("the system has it");
-        let probe = libc::IP_PMTUDISC_PROBE;
-        let option = libc::IP_MTU_DISCOVER;
-        super::super::socket::set_option(&socket, libc::IPPROTO_IP, option, probe).expect("set");
-        // An IPv4 packet has 65,535 bytes with its headers, and loopback's link one more.
-        let too_long = vec![0; 65_507];
-        let refused = socket.send_to(&too_long, closed("127.0.0.1"));
-        let mut queue = ErrorQueue::new();
-        if refused.is_err() {
+        for (ip, level, option, probe) in [
+            ("127.0.0.1", libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+            ("::1", libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
+        ] {
+            let socket = UdpSocket::bind((ip, 0)).expect("a port is free");
+            listen(&socket, ip.contains('.')).expect("the system has it");
+            set_option(&socket, level, option, probe).expect("set");
+            // Longer, with its headers, than loopback's link takes.
+            let error = socket.send_to(&[0; 65_520], closed(ip)).expect_err("too long");
+            assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE), "{ip}");
+            let mut queue = ErrorQueue::new();
             read(&mut queue, &socket);
+            assert_eq!((queue.count, queue.undelivered().next()), (1, None), "{ip}");
         }
-        assert_eq!(queue.undelivered().next(), None);
     }
 }
