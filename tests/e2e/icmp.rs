@@ -46,7 +46,7 @@ struct World {
 }
 
 impl World {
-    async fn start(driver: DriverKind) -> Self {
+    async fn start(driver: DriverKind, listen: &str) -> Self {
         let node = socket();
         let text = FleetText::new(&[ROUTING])
             .node(Node::new("open", local(&node)).server_id(&OPEN))
@@ -56,10 +56,10 @@ impl World {
         let any = kit::address("127.0.0.1:0");
         let config = Config {
             io: Io { driver, workers: 1, tunnel: any, ..Io::default() },
-            ..Config::listening_on(any)
+            ..Config::listening_on(kit::address(listen))
         };
         let lb = Arc::new(LoadBalancer::start(&config, fleet).expect("the system has this driver"));
-        let vip = lb.listeners()[0];
+        let vip = SocketAddr::new(any.ip(), lb.listeners()[0].port());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let admin = listener.local_addr().expect("bound");
         tokio::spawn(Admin::new(lb).serve(listener));
@@ -111,8 +111,8 @@ impl World {
     }
 }
 
-async fn counts_what_comes_back_by(driver: DriverKind) {
-    let world = World::start(driver).await;
+async fn counts_what_comes_back_by(driver: DriverKind, listen: &str) {
+    let world = World::start(driver, listen).await;
 
     // Nodes that are not there take nothing from the one that is.
     for (absent, socket, name) in [(CLOSED, "tunnel", "closed"), (FOREIGN, "nat", "foreign")] {
@@ -173,10 +173,15 @@ async fn counts_what_comes_back_by(driver: DriverKind) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn closed_ports_are_counted_for_the_right_node_and_cost_nobody_a_datagram_by_recvmmsg() {
-    counts_what_comes_back_by(DriverKind::Mmsg).await;
+    counts_what_comes_back_by(DriverKind::Mmsg, "127.0.0.1:0").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn closed_ports_are_counted_for_the_right_node_and_cost_nobody_a_datagram_by_io_uring() {
-    counts_what_comes_back_by(DriverKind::Uring).await;
+    counts_what_comes_back_by(DriverKind::Uring, "127.0.0.1:0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_ports_are_counted_for_the_right_node_where_an_lb_listens_on_every_address() {
+    counts_what_comes_back_by(DriverKind::Mmsg, "0.0.0.0:0").await;
 }
