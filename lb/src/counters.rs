@@ -104,6 +104,40 @@ labels! {
     }
 }
 
+labels! {
+    /// What a socket is for.
+    SocketLabel {
+        /// Clients send to it.
+        Listener = "listener",
+        /// Datagrams for nodes leave from it behind a tunnel header.
+        Tunnel = "tunnel",
+        /// Datagrams for `nat` nodes leave from it.
+        Nat = "nat",
+    }
+}
+
+labels! {
+    /// What the network says of a datagram that it did not deliver (ICMP).
+    IcmpLabel {
+        /// Nobody is there: no such port, host or network, or somebody in between forbids it.
+        Unreachable = "unreachable",
+        /// A link on the way is too narrow for it.
+        TooBig = "too_big",
+        /// Everything else, as a way that has too many hops.
+        Other = "other",
+    }
+}
+
+labels! {
+    /// Whom a datagram was for.
+    Side {
+        /// A node.
+        Node = "node",
+        /// A node's client.
+        Client = "client",
+    }
+}
+
 /// All counters of one worker.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -118,6 +152,8 @@ pub struct Counters {
     fleet_revision: Counter,
     nat_ports: Counter,
     batches: Counter,
+    overflow: [Counter; SocketLabel::ALL.len()],
+    icmp: [[Counter; IcmpLabel::ALL.len()]; SocketLabel::ALL.len()],
     config_uses: [Counter; ConfigId::COUNT],
 }
 
@@ -187,6 +223,19 @@ impl Counters {
     #[must_use]
     pub const fn batches(&self) -> &Counter {
         &self.batches
+    }
+
+    /// Datagrams, or trains, that the kernel dropped when they came, since a socket had no room; as of when
+    /// it was asked last.
+    #[must_use]
+    pub const fn overflow(&self, socket: SocketLabel) -> &Counter {
+        &self.overflow[socket as usize]
+    }
+
+    /// Errors that came back of what such a socket sent.
+    #[must_use]
+    pub const fn icmp(&self, socket: SocketLabel, why: IcmpLabel) -> &Counter {
+        &self.icmp[socket as usize][why as usize]
     }
 
     /// Clients' datagrams in which an ID of that routing configuration named a node.

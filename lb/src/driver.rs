@@ -12,11 +12,14 @@
 )]
 
 mod address;
+mod buffers;
 mod descriptors;
+mod error_queue;
 mod handle;
 mod lessons;
 mod memory;
 mod mmsg;
+mod overflow;
 mod pool;
 mod ports;
 mod send;
@@ -26,6 +29,7 @@ mod uring;
 mod window;
 mod worker;
 
+pub(crate) use buffers::report as report_buffers;
 pub(crate) use descriptors::allow as allow_descriptors;
 pub(crate) use handle::{Command, FlowSample, Handle};
 pub(crate) use lessons::between;

@@ -12,6 +12,7 @@
 
 mod flows;
 mod hold;
+mod icmp;
 mod learned;
 mod nat;
 mod quic;
@@ -49,7 +50,7 @@ pub use flows::{FlowView, GUARD};
 pub use hold::{HELD_FOR, HELD_MAX, HELD_PER_PREFIX, Release};
 pub use learned::{LEARNED_IDLE, LEARNED_LEN_MIN, Lesson};
 pub use replies::REPLIES_PER_SECOND;
-pub use traffic::BackendTraffic;
+pub use traffic::{BackendTraffic, Undelivered};
 
 /// How much of everything one engine keeps.
 #[derive(Clone, Copy, Debug)]

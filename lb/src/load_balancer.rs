@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     counters::Counters,
     driver::{self, Command, DriverKind, FlowSample, Handle, SocketError, Sockets},
-    engine::{BackendTraffic, Engine, Limits, Setup},
+    engine::{BackendTraffic, Engine, Limits, Setup, Undelivered},
     table::Table,
 };
 
@@ -46,6 +46,17 @@ pub(crate) struct Census {
     counted: Vec<BackendTraffic>,
 }
 
+/// What there is of one node, in all workers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NodeTraffic {
+    /// Bound to it now.
+    pub(crate) flows: u64,
+    /// Clients' datagrams that went to it so far.
+    pub(crate) forwarded: u64,
+    /// What did not reach it, or its clients, so far.
+    pub(crate) undelivered: Undelivered,
+}
+
 impl Census {
     /// Whether all have answered.
     pub(crate) fn is_complete(&mut self) -> bool {
@@ -63,16 +74,17 @@ impl Census {
         self.counted.extend(self.answers.iter().flatten());
     }
 
-    /// Flows of each node of a fleet, and datagrams forwarded to it so far.
-    pub(crate) fn by_node(&self, table: &Table) -> BTreeMap<String, (u64, u64)> {
-        let nodes = table.fleet().nodes.iter();
-        let mut by_node: BTreeMap<_, _> = nodes.map(|node| (node.id.to_string(), (0, 0))).collect();
+    /// What there is of each node of a fleet.
+    pub(crate) fn by_node(&self, table: &Table) -> BTreeMap<String, NodeTraffic> {
+        let nodes = table.fleet().nodes.iter().map(|node| node.id.to_string());
+        let mut by_node: BTreeMap<_, _> = nodes.map(|id| (id, NodeTraffic::default())).collect();
         for traffic in &self.counted {
             if let Some(found) = table.backend(traffic.backend)
                 && let Some(sum) = by_node.get_mut(table.node_name(found))
             {
-                sum.0 += traffic.flows;
-                sum.1 += traffic.forwarded;
+                sum.flows += traffic.flows;
+                sum.forwarded += traffic.forwarded;
+                sum.undelivered.add(&traffic.undelivered);
             }
         }
         by_node
@@ -195,6 +207,9 @@ impl LoadBalancer {
             .zip(driver::between(count))
             .map(|(number, lessons)| {
                 let sockets = open_sockets(config, &listeners, number)?;
+                if let (0, Some((_, socket))) = (number, sockets.listeners.first()) {
+                    driver::report_buffers(socket);
+                }
                 let setup = Setup {
                     limits: Limits {
                         flows: (config.limits.flows / count).max(1),
@@ -306,6 +321,11 @@ impl LoadBalancer {
         let (reply, answers) = mpsc::channel();
         self.tell(|| Command::CountTraffic(reply.clone()));
         Census { answers, counted: Vec::new() }
+    }
+
+    /// Has the workers add up what the kernel dropped, ahead of anything that they are asked from now on.
+    pub(crate) fn count_overflow(&self) {
+        self.tell(|| Command::CountOverflow);
     }
 
     /// At most `limit` flows, of all workers. Waits for their answers: at most the time of a batch.

@@ -4,6 +4,7 @@ mod down;
 mod learned;
 mod nat;
 mod operation;
+mod overflow;
 mod probes;
 mod world;
 
@@ -151,11 +152,23 @@ fn every_metric_of_the_contract_is_there_with_all_its_labels() {
     ] {
         metric(&metrics, &format!("onevip_lb_drops_total{{reason=\"{reason}\"}}"));
     }
+    for socket in ["listener", "tunnel", "nat"] {
+        let labels = format!("{{socket=\"{socket}\"}}");
+        assert_eq!(metric(&metrics, &format!("onevip_lb_kernel_drops_total{labels}")), 0);
+        for kind in ["unreachable", "too_big", "other"] {
+            let labels = format!("{{socket=\"{socket}\",kind=\"{kind}\"}}");
+            assert_eq!(metric(&metrics, &format!("onevip_lb_icmp_errors_total{labels}")), 0);
+        }
+    }
     assert_eq!(metric(&metrics, "onevip_lb_flow_moves_total"), 0);
     assert_eq!(metric(&metrics, "onevip_lb_flows"), 0);
     assert_eq!(metric(&metrics, "onevip_lb_fleet_revision"), 1);
     for node in ["sfu-a", "sfu-b"] {
         assert_eq!(metric(&metrics, &format!("onevip_lb_node_up{{node=\"{node}\"}}")), 1);
+    }
+    for (node, to) in [("sfu-a", "node"), ("sfu-a", "client"), ("sfu-b", "client")] {
+        let labels = format!("{{node=\"{node}\",to=\"{to}\",kind=\"too_big\"}}");
+        assert_eq!(metric(&metrics, &format!("onevip_lb_node_icmp_errors_total{labels}")), 0);
     }
     let fleet = get(world.admin, "/fleet").expect("answers").1;
     assert!(fleet.contains("\"ice_key\":\"redacted\""), "{fleet}");

@@ -5,6 +5,8 @@
 //!   client ── loopback ── LB ────────── veth, MTU 1500 ────────── node
 //! ```
 
+mod narrow;
+
 use std::{
     fs::File,
     net::{IpAddr, SocketAddr},
@@ -95,23 +97,35 @@ fn inside<T: Send + 'static, F: Future<Output = T>>(
     })
 }
 
-/// Packets that were fragmented or put together again, in the namespace of the calling thread.
+/// Packets that were fragmented or put together again, or that should have been, in the namespace of the
+/// calling thread.
 fn fragments() -> u64 {
+    counted(|name| name.starts_with("Frag") || name.starts_with("Reasm"))
+}
+
+/// Those of them that are too long for a link, and must not be fragmented.
+fn refused() -> u64 {
+    counted(|name| name == "FragFails")
+}
+
+/// What the system counts of IP in the namespace of the calling thread, by names as IPv4 has them.
+fn counted(is_counted: impl Fn(&str) -> bool) -> u64 {
     let path = format!("/proc/self/task/{}/net/snmp", thread_id());
     let v4 = std::fs::read_to_string(path).expect("proc is mounted");
     let mut lines = v4.lines().filter(|line| line.starts_with("Ip:"));
     let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
     let v4 = names.split_whitespace().zip(values.split_whitespace());
     let v4: u64 = v4
-        .filter(|(name, _)| name.starts_with("Frag") || name.starts_with("Reasm"))
+        .filter(|(name, _)| is_counted(name))
         .filter_map(|(_, value)| value.parse::<u64>().ok())
         .sum();
     let path = format!("/proc/self/task/{}/net/snmp6", thread_id());
     let v6 = std::fs::read_to_string(path).unwrap_or_default();
     let v6: u64 = v6
         .lines()
-        .filter(|line| line.starts_with("Ip6Frag") || line.starts_with("Ip6Reasm"))
-        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .filter_map(|line| line.strip_prefix("Ip6")?.split_once(char::is_whitespace))
+        .filter(|(name, _)| is_counted(name))
+        .filter_map(|(_, value)| value.trim().parse::<u64>().ok())
         .sum();
     v4 + v6
 }

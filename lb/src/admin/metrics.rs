@@ -10,7 +10,10 @@ use tokio::task;
 
 use super::Admin;
 use crate::{
-    counters::{ClassLabel, Counter, Counters, Direction, TableLabel, VerdictLabel},
+    counters::{
+        ClassLabel, Counter, Counters, Direction, IcmpLabel, Side, SocketLabel, TableLabel,
+        VerdictLabel,
+    },
     load_balancer::Census,
     verdict::{DropReason, Route},
 };
@@ -19,6 +22,7 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let lb = admin.lb.clone();
     // Workers answer between two batches, so this may wait.
     let counted = task::spawn_blocking(move || {
+        lb.count_overflow();
         let mut census = lb.ask_traffic();
         census.wait();
         census
@@ -63,6 +67,20 @@ pub(super) fn render(admin: &Admin, census: &Census) -> String {
         });
     out.counter("onevip_lb_batches_total", "Times that datagrams were received together.")
         .sample(&[], sum(&|counters| counters.batches()));
+    let help = "Datagrams that the kernel dropped, since a socket had no room for them.";
+    out.counter("onevip_lb_kernel_drops_total", help).samples(
+        "socket",
+        SocketLabel::ALL,
+        |&&socket| (socket.label(), sum(&|counters| counters.overflow(socket))),
+    );
+    let help = "ICMP errors about datagrams that left by a socket of that kind.";
+    let mut family = out.counter("onevip_lb_icmp_errors_total", help);
+    for &socket in SocketLabel::ALL {
+        for &why in IcmpLabel::ALL {
+            let labels = [("socket", socket.label()), ("kind", why.label())];
+            family = family.sample(&labels, sum(&|counters| counters.icmp(socket, why)));
+        }
+    }
     out.counter("onevip_lb_flow_moves_total", "Flows bound to another backend than before.")
         .sample(&[], sum(&|counters| counters.flow_moves()));
     out.counter("onevip_lb_evictions_total", "Entries that made room in a full table.").samples(
@@ -100,8 +118,18 @@ pub(super) fn render(admin: &Admin, census: &Census) -> String {
     out.gauge("onevip_lb_node_flows", "Flows bound to the node now.").samples(
         "node",
         &by_node,
-        |(node, (flows, _))| (node.as_str(), *flows),
+        |(node, traffic)| (node.as_str(), traffic.flows),
     );
+    let help = "ICMP errors about datagrams that were for the node, or for its clients.";
+    let mut family = out.counter("onevip_lb_node_icmp_errors_total", help);
+    for (node, traffic) in &by_node {
+        for &side in Side::ALL {
+            for &why in IcmpLabel::ALL {
+                let labels = [("node", node.as_str()), ("to", side.label()), ("kind", why.label())];
+                family = family.sample(&labels, traffic.undelivered.count(side, why));
+            }
+        }
+    }
     let numbers: Vec<_> = (table.fleet().routing.iter())
         .map(|routing| (routing.config.id(), routing.config.id().to_string()))
         .collect();

@@ -3,7 +3,7 @@
 use std::{
     mem,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    ptr,
+    ptr, slice,
 };
 
 /// Room for a control message of packet information, IPv4's or IPv6's, and one of a length.
@@ -106,40 +106,62 @@ pub(super) fn told_in(control: &[u8]) -> Told {
 /// Reads the control messages that came with a datagram.
 pub(super) fn told(header: &libc::msghdr) -> Told {
     let mut told = Told::default();
+    for Message { level, kind, data } in messages(header) {
+        match (level, kind) {
+            // struct in_pktinfo { int ifindex; in_addr spec_dst, addr; }
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                if let Some(ip) = data.get(8..).and_then(<[u8]>::first_chunk::<4>) {
+                    told.destination = Some(Ipv4Addr::from(*ip).into());
+                }
+            }
+            // struct in6_pktinfo { in6_addr addr; int ifindex; }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                if let Some(ip) = data.first_chunk::<16>() {
+                    told.destination = Some(Ipv6Addr::from(*ip).to_canonical());
+                }
+            }
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                let segment = data.first_chunk().map(|segment| i32::from_ne_bytes(*segment));
+                told.segment = segment.and_then(|segment| usize::try_from(segment).ok());
+                told.segment = told.segment.filter(|segment| *segment > 0);
+            }
+            _ => {}
+        }
+    }
+    told
+}
+
+/// A control message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Message<'a> {
+    pub(super) level: i32,
+    pub(super) kind: i32,
+    pub(super) data: &'a [u8],
+}
+
+/// The control messages that the kernel wrote behind a header.
+pub(super) fn messages(header: &libc::msghdr) -> impl Iterator<Item = Message<'_>> {
     // SAFETY: `header` was filled in by the kernel, so its control pointer and length describe
     // well-formed control messages in a live, aligned buffer; the macro yields null or the first.
-    let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
-    while !message.is_null() {
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    std::iter::from_fn(move || {
+        let message = next;
+        if message.is_null() {
+            return None;
+        }
+        // SAFETY: `message` is inside the buffer that `header` describes; the macro yields null
+        // behind the last one.
+        next = unsafe { libc::CMSG_NXTHDR(header, message) };
         // SAFETY: not null, so it points to a control message header inside that buffer.
         let head = unsafe { *message };
         // SAFETY: the data of a control message follows its header in the same buffer.
         let data = unsafe { libc::CMSG_DATA(message) };
-        let holds = |data: usize| head.cmsg_len >= control_len(data).1;
-        match (head.cmsg_level, head.cmsg_type) {
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(mem::size_of::<libc::in_pktinfo>()) => {
-                // SAFETY: a message of this type and length holds an `in_pktinfo`, at any alignment.
-                let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
-                told.destination = Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)).into());
-            }
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
-                if holds(mem::size_of::<libc::in6_pktinfo>()) =>
-            {
-                // SAFETY: a message of this type and length holds an `in6_pktinfo`, at any alignment.
-                let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
-                told.destination = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).to_canonical());
-            }
-            (libc::SOL_UDP, libc::UDP_GRO) if holds(mem::size_of::<libc::c_int>()) => {
-                // SAFETY: a message of this type and length holds an `int`, at any alignment.
-                let segment = unsafe { data.cast::<libc::c_int>().read_unaligned() };
-                told.segment = usize::try_from(segment).ok().filter(|segment| *segment > 0);
-            }
-            _ => {}
-        }
-        // SAFETY: `message` is inside the buffer that `header` describes; the macro yields null
-        // behind the last one.
-        message = unsafe { libc::CMSG_NXTHDR(header, message) };
-    }
-    told
+        let len = (head.cmsg_len as usize).saturating_sub(control_len(0).1);
+        // SAFETY: a message's length is that of its header and of its data, which is inside the buffer
+        // and only read for as long as the header is borrowed.
+        let data = unsafe { slice::from_raw_parts(data, len) };
+        Some(Message { level: head.cmsg_level, kind: head.cmsg_type, data })
+    })
 }
 
 /// Writes control messages that make the kernel send from `source`, and cut what it sends into pieces of

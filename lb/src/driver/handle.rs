@@ -27,6 +27,8 @@ pub(crate) enum Command {
     SampleFlows(usize, mpsc::Sender<Vec<FlowSample>>),
     /// Send back what there is of each backend.
     CountTraffic(mpsc::Sender<Vec<BackendTraffic>>),
+    /// Add up what the kernel dropped of each socket.
+    CountOverflow,
     /// End.
     Stop,
 }

@@ -139,6 +139,11 @@ impl Ports {
         Some(self.sockets.get(lane.version)?.get(lane.port.index())?.as_fd())
     }
 
+    /// All that are open: new ones come behind the others of their version.
+    pub(super) fn sockets(&self) -> [&[Socket]; 2] {
+        self.sockets.each_ref().map(|sockets| &sockets[..])
+    }
+
     /// The next port that is open and was not told before, for who watches them by other means.
     pub(super) fn next_unwatched(&mut self) -> Option<(Lane, BorrowedFd<'_>)> {
         let version =
@@ -158,6 +163,11 @@ impl Ports {
         };
         // Interrupted: nothing is ready.
         usize::try_from(ready).unwrap_or(0)
+    }
+
+    /// Whether one that [`Ports::look`] has found has something in its error queue.
+    pub(super) fn has_error(&self, which: usize) -> bool {
+        self.events[which].events & libc::EPOLLERR as u32 != 0
     }
 
     /// One of those that [`Ports::look`] has found.

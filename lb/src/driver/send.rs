@@ -1,3 +1,6 @@
+#[cfg(test)]
+mod tests;
+
 use std::{
     io, mem,
     net::{IpAddr, SocketAddr},
@@ -31,6 +34,16 @@ pub(super) struct SendQueue {
     headers: Vec<libc::mmsghdr>,
     /// One or two for each datagram, train by train.
     vectors: Vec<libc::iovec>,
+}
+
+/// How sending went.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Sent {
+    /// Datagrams that the system refused.
+    pub(super) refused: usize,
+    /// It stopped for an error in between, be it of one of these or of one that had left before: there may
+    /// be something in the socket's error queue.
+    pub(super) stopped: bool,
 }
 
 /// A datagram to be sent.
@@ -94,19 +107,20 @@ impl SendQueue {
         self.datagrams.push(datagram);
     }
 
-    /// Sends everything; says how many datagrams the system refused. One that is refused does not
-    /// keep the others back.
-    pub(super) fn flush(&mut self, socket: BorrowedFd<'_>, pool: &Pool) -> usize {
+    /// Sends everything. A datagram that is refused does not keep the others back.
+    pub(super) fn flush(&mut self, socket: BorrowedFd<'_>, pool: &Pool) -> Sent {
         self.prepare(pool);
-        let refused = self.send(0..self.trains.trains().len(), socket);
+        let sent = self.send(0..self.trains.trains().len(), socket);
         self.clear();
-        refused
+        sent
     }
 
-    /// [`SendQueue::flush`], each lane by its socket. What has none is refused.
+    /// [`SendQueue::flush`], each lane by its socket. What has none is refused. Says of each lane that
+    /// stopped that it did, and how many datagrams were refused in all.
     pub(super) fn flush_lanes<'a>(
         &mut self,
         socket: impl Fn(u32) -> Option<BorrowedFd<'a>>,
+        mut stopped: impl FnMut(u32),
         pool: &Pool,
     ) -> usize {
         self.trains.by_lane();
@@ -115,10 +129,14 @@ impl SendQueue {
         let mut begin = 0;
         while let Some((lane, run)) = self.trains.run(begin) {
             begin = run.end;
-            refused += match socket(lane) {
+            let sent = match socket(lane) {
                 Some(socket) => self.send(run, socket),
-                None => self.trains.count(run),
+                None => Sent { refused: self.trains.count(run), stopped: false },
             };
+            refused += sent.refused;
+            if sent.stopped {
+                stopped(lane);
+            }
         }
         self.clear();
         refused
@@ -129,10 +147,12 @@ impl SendQueue {
         self.datagrams.clear();
     }
 
-    /// Sends some of the trains, which are prepared; says how many datagrams the system refused.
-    fn send(&mut self, which: Range<usize>, socket: BorrowedFd<'_>) -> usize {
+    /// Sends some of the trains, which are prepared.
+    fn send(&mut self, which: Range<usize>, socket: BorrowedFd<'_>) -> Sent {
         let Range { start: mut done, end: count } = which;
-        let mut refused = 0;
+        let mut sum = Sent::default();
+        // The train that was tried already.
+        let mut tried = None;
         while done < count {
             let rest = &mut self.headers[done..count];
             // SAFETY: `prepare` has set a header for each train, and these are some of them. Each points
@@ -149,22 +169,30 @@ impl SendQueue {
             };
             let error = match usize::try_from(sent) {
                 Ok(sent) if sent > 0 => {
+                    // An error behind the first is not told, and gone with the next call.
+                    sum.stopped |= sent < rest.len();
                     done += sent;
                     continue;
                 }
                 _ => io::Error::last_os_error(),
             };
-            // Any other error is of the first one left, which is given up, or sent in pieces.
             if is_full(&error) {
                 // Full for the first one left is full for all of them.
-                refused += self.trains.count(done..count);
+                sum.refused += self.trains.count(done..count);
                 done = count;
-            } else if error.kind() != io::ErrorKind::Interrupted {
-                refused += self.send_apart(done, &error, socket);
+            } else if error.kind() == io::ErrorKind::Interrupted {
+            } else if tried != Some(done) {
+                // What came back of a datagram that had left before (ICMP) is told to whoever sends next,
+                // once; so it may have nothing to do with this one.
+                sum.stopped = true;
+                tried = Some(done);
+            } else {
+                // It is of the first one left, which is given up, or sent in pieces.
+                sum.refused += self.send_apart(done, &error, socket);
                 done += 1;
             }
         }
-        refused
+        sum
     }
 
     /// Sends each datagram of a train by itself, since all together were refused; says how many are
@@ -180,17 +208,23 @@ impl SendQueue {
         for number in self.trains.datagrams(&train_there) {
             let vectors = self.datagrams[number].vectors();
             header.msg_iovlen = vectors as _;
-            // SAFETY: the header is one of those that `send` speaks of, with less of it: the vectors of one
-            // of its datagrams, and of its control area what stands before the length of segments.
-            let sent =
-                unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
-            refused += usize::from(sent < 0);
+            // Twice, as in `send`.
+            let sent = (0..2).any(|_| {
+                // SAFETY: the header is one of those that `send` speaks of, with less of it: the vectors of
+                // one of its datagrams, and of its control area what stands before the length of segments.
+                let sent = unsafe {
+                    libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT)
+                };
+                sent >= 0
+            });
+            refused += usize::from(!sent);
             // SAFETY: the vectors of a train's datagrams stand one behind the other, in their order; behind
             // the last the pointer is not used.
             header.msg_iov = unsafe { header.msg_iov.add(vectors) };
         }
-        // That one is too long for the link says nothing about trains.
-        let cannot = [libc::EIO, libc::EINVAL, libc::EOPNOTSUPP];
+        // That one is too long for the link says nothing about trains. No ICMP message becomes one of
+        // these, so nobody can turn trains off from afar: EOPNOTSUPP is one that does.
+        let cannot = [libc::EIO, libc::EINVAL];
         if refused == 0 && error.raw_os_error().is_some_and(|code| cannot.contains(&code)) {
             info!("datagrams are sent one by one: the system cannot cut up trains here: {error}");
             self.trains.separate();
@@ -235,114 +269,4 @@ impl SendQueue {
 /// Whether the socket, or the system, has no room just now.
 fn is_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{net::UdpSocket, os::fd::AsFd, time::Duration};
-
-    use super::*;
-    use crate::driver::socket::in_trains;
-
-    fn socket() -> UdpSocket {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket takes it");
-        socket
-    }
-
-    /// A pool with datagrams of these lengths, each filled with its number.
-    fn pool(lengths: &[usize]) -> (Pool, Vec<Outgoing>) {
-        let datagrams: Vec<_> =
-            (0..).zip(lengths).map(|(number, len)| vec![number; *len]).collect();
-        let (pool, bytes) = Pool::holding(&datagrams);
-        (pool, bytes.into_iter().map(Outgoing::from).collect())
-    }
-
-    fn received(socket: &UdpSocket) -> Vec<u8> {
-        let mut buffer = vec![0; 64 * 1024];
-        let len = socket.recv(&mut buffer).expect("there in time");
-        buffer.truncate(len);
-        buffer
-    }
-
-    /// What was sent together may be handed over in parts, in its order.
-    fn arrives(socket: &UdpSocket, expected: &[u8]) {
-        let mut all = Vec::new();
-        while all.len() < expected.len() {
-            all.extend(received(socket));
-        }
-        assert_eq!(all, expected);
-    }
-
-    #[test]
-    fn what_goes_to_one_address_leaves_as_one_train_and_arrives_as_it_was() {
-        let (pool, datagrams) = pool(&[500, 500, 500, 20, 500, 300]);
-        let (one, other, sender) = (socket(), socket(), socket());
-        in_trains(one.as_fd()).expect("the system has it");
-        let mut queue = SendQueue::new();
-        let to = |socket: &UdpSocket| socket.local_addr().expect("bound");
-        for (number, datagram) in datagrams.iter().enumerate() {
-            let way = if number == 3 { &other } else { &one };
-            queue.push(*datagram, to(way), None);
-        }
-        assert_eq!(queue.flush(sender.as_fd(), &pool), 0);
-        let parts = [[0; 500], [1; 500], [2; 500], [4; 500]].concat();
-        arrives(&one, &[parts, vec![5; 300]].concat());
-        assert_eq!(received(&other), [3; 20]);
-        // Behind headers that stand elsewhere.
-        for number in [0, 1] {
-            let header = Some([number as u8 + 7; tunnel::HEADER_LEN]);
-            queue.push(Outgoing { header, ..datagrams[number] }, to(&one), None);
-        }
-        assert_eq!(queue.flush(sender.as_fd(), &pool), 0);
-        let expected = [&[7; 38][..], &[0; 500], &[8; 38], &[1; 500]].concat();
-        arrives(&one, &expected);
-        // To who knows nothing of trains, each is one again; and from an address that is said.
-        queue.push(datagrams[0], to(&other), Some([127, 0, 0, 9].into()));
-        queue.push(datagrams[1], to(&other), Some([127, 0, 0, 9].into()));
-        let wildcard = UdpSocket::bind("0.0.0.0:0").expect("a port");
-        assert_eq!(queue.flush(wildcard.as_fd(), &pool), 0);
-        let mut buffer = [0; 1_000];
-        for number in [0, 1] {
-            let (len, from) = other.recv_from(&mut buffer).expect("there in time");
-            assert_eq!((&buffer[..len], from.ip()), (&[number; 500][..], [127, 0, 0, 9].into()));
-        }
-    }
-
-    #[test]
-    fn what_is_refused_together_is_tried_apart_and_counted() {
-        // A socket without a checksum cannot send trains at all.
-        let (pool, datagrams) = pool(&[500; 3]);
-        let (to, sender) = (socket(), socket());
-        let off: libc::c_int = 1;
-        // SAFETY: `off` is a live `int` of that length, which is what the option takes.
-        let set = unsafe {
-            libc::setsockopt(
-                sender.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_NO_CHECK,
-                (&raw const off).cast(),
-                mem::size_of_val(&off) as u32,
-            )
-        };
-        assert_eq!(set, 0, "{}", io::Error::last_os_error());
-        let mut queue = SendQueue::new();
-        for _ in 0..2 {
-            for (number, datagram) in datagrams.iter().enumerate() {
-                // One is in two pieces.
-                let header = (number == 1).then_some([9; tunnel::HEADER_LEN]);
-                let bytes =
-                    if number == 1 { datagram.bytes.behind_header() } else { datagram.bytes };
-                queue.push(Outgoing { header, bytes }, to.local_addr().expect("bound"), None);
-            }
-            assert_eq!(queue.flush(sender.as_fd(), &pool), 0);
-            assert_eq!(received(&to), [0; 500]);
-            assert_eq!(received(&to), [&[9; 38][..], &[1; 462]].concat());
-            assert_eq!(received(&to), [2; 500]);
-        }
-        // And where each of them is refused, each counts.
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        (0..3).for_each(|slot| queue.push(datagrams[slot], nowhere, None));
-        assert_eq!(queue.flush(socket().as_fd(), &pool), 3);
-    }
 }

@@ -7,8 +7,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Receive and send buffers asked for; the kernel may clamp them to `net.core.rmem_max`.
-const KERNEL_BUFFER: i32 = 4 * 1024 * 1024;
+use super::{buffers, error_queue};
 
 const LISTEN: &str = "listen.udp";
 const TUNNEL: &str = "io.tunnel";
@@ -139,18 +138,11 @@ fn udp(address: SocketAddr) -> io::Result<Socket> {
             set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, probe)?;
         }
     }
+    error_queue::listen(&socket, address.is_ipv4())?;
     // A system that has no trains hands over each by itself.
     let _apart = in_trains(socket.as_fd());
-    enlarge(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF);
-    enlarge(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF);
+    buffers::enlarge(&socket);
     Ok(socket)
-}
-
-/// As large as the kernel lets us: beyond its limit with `CAP_NET_ADMIN`, up to it without.
-fn enlarge(socket: &Socket, force: i32, plain: i32) {
-    if set_option(socket, libc::SOL_SOCKET, force, KERNEL_BUFFER).is_err() {
-        let _clamped = set_option(socket, libc::SOL_SOCKET, plain, KERNEL_BUFFER);
-    }
 }
 
 /// Has the kernel hand over datagrams of one sender that came one behind the other as one train (UDP GRO).
@@ -158,7 +150,12 @@ pub(super) fn in_trains(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
-fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+pub(super) fn set_option(
+    socket: &impl AsRawFd,
+    level: i32,
+    option: i32,
+    value: i32,
+) -> io::Result<()> {
     let length = mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: `value` is a live `int` of `length` bytes, which is what each of these options takes;
     // the descriptor is open while `socket` is borrowed.
@@ -166,6 +163,24 @@ fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: i32) -> io:
         libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(&value).cast(), length)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What an option is set to that is an `int`.
+pub(super) fn option(socket: &impl AsRawFd, level: i32, option: i32) -> io::Result<i32> {
+    let mut value = 0_i32;
+    let mut length = mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: `value` is a live `int` of `length` bytes, and `length` is live; the descriptor is open
+    // while `socket` is borrowed.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            ptr::from_mut(&mut value).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The address a socket is bound to.

@@ -52,7 +52,7 @@ const LAST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAITS: usize = 20;
 
 /// What a completion is about.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Source {
     /// The pipe that wakes a worker.
     Wake,
@@ -108,8 +108,8 @@ pub(super) struct Ring {
     taken: Vec<u16>,
     /// How many sources are watched.
     watched: usize,
-    /// Those that no longer are.
-    ended: Vec<Source>,
+    /// Those that no longer are, and whether by an error of the socket's own.
+    ended: Vec<(Source, bool)>,
     /// What every receive request says of names and control messages.
     template: Box<libc::msghdr>,
 }
@@ -217,7 +217,8 @@ impl Ring {
                 // An error that an earlier datagram of ours brought back (ICMP), or no buffer was left:
                 // neither is a reason to stop serving.
                 self.watched -= 1;
-                self.ended.push(source);
+                let failed = entry.result() < 0 && entry.result() != -libc::ENOBUFS;
+                self.ended.push((source, failed));
             }
             if source == Source::Wake {
                 return Some(Event::Woken);
@@ -242,8 +243,8 @@ impl Ring {
         Some(Event::Received { source, sender, destination: told.destination, arrival })
     }
 
-    /// One of the sources that must be watched again.
-    pub(super) fn poll_ended(&mut self) -> Option<Source> {
+    /// One of the sources that must be watched again, and whether there is something in its error queue.
+    pub(super) fn poll_ended(&mut self) -> Option<(Source, bool)> {
         self.ended.pop()
     }
 

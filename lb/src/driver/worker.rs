@@ -1,5 +1,6 @@
 //! What a worker does with what it receives, whatever brings it.
 
+mod kernel;
 mod mmsg;
 mod uring;
 
@@ -23,13 +24,14 @@ use super::{
     pool::{Arrival, Bytes, Pool},
     ports::{Lane, Ports},
     send::{Outgoing, SendQueue},
-    uring as receive_uring,
+    uring::{self as receive_uring, Source},
     window::Window,
 };
 use crate::{
     engine::Engine,
     verdict::{Destination, Verdict},
 };
+use kernel::{Errors, Overflows};
 
 /// One worker's sockets.
 pub(crate) struct Sockets {
@@ -113,6 +115,8 @@ struct Worker {
     by_nat: SendQueue,
     /// One for each listener.
     to_clients: Vec<SendQueue>,
+    overflows: Overflows,
+    errors: Errors,
 }
 
 impl Worker {
@@ -139,6 +143,8 @@ impl Worker {
             woken,
             pool,
             window: Window::new(window),
+            overflows: Overflows::default(),
+            errors: Errors::new(),
         }
     }
 
@@ -165,6 +171,7 @@ impl Worker {
                 Command::CountTraffic(reply) => {
                     let _asker_left = reply.send(self.engine.traffic().collect());
                 }
+                Command::CountOverflow => self.count_overflow(),
                 Command::Stop => return false,
             }
         }
@@ -197,8 +204,7 @@ impl Worker {
     ) {
         let address = self.sockets.listeners[listener].0;
         let ip = destination.filter(|_| address.ip().is_unspecified());
-        let vip = SocketAddr::new(ip.unwrap_or(address.ip()), address.port());
-        let tuple = FiveTuple::new(client, vip);
+        let tuple = FiveTuple::new(client, self.vip(listener, destination));
         let mut has_headroom = true;
         for datagram in arrival.datagrams() {
             let verdict = self.engine.from_client(now, &tuple, self.pool.bytes(datagram));
@@ -221,6 +227,13 @@ impl Worker {
             }
             has_headroom = false;
         }
+    }
+
+    /// The address of a listener, which has told this local address if it is on a wildcard.
+    fn vip(&self, listener: usize, told: Option<IpAddr>) -> SocketAddr {
+        let address = self.sockets.listeners[listener].0;
+        let ip = told.filter(|_| address.ip().is_unspecified());
+        SocketAddr::new(ip.unwrap_or(address.ip()), address.port())
     }
 
     /// Decides about what came to a tunnel socket.
@@ -314,22 +327,30 @@ impl Worker {
     }
 
     fn flush_tunnels(&mut self) {
-        for ((_, socket), queue) in self.sockets.tunnels.iter().zip(&mut self.to_nodes) {
-            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.pool));
+        let tunnels = self.sockets.tunnels.iter().zip(&mut self.to_nodes);
+        for (number, ((_, socket), queue)) in (0..).zip(tunnels) {
+            let sent = queue.flush(socket.as_fd(), &self.pool);
+            self.errors.note_sent(Source::Tunnel(number), sent, &self.engine);
         }
+        self.heed_errors();
     }
 
     fn flush_ports(&mut self) {
-        let ports = &self.ports;
-        let refused = self.by_nat.flush_lanes(|lane| ports.socket(lane), &self.pool);
+        let Self { ports, errors, .. } = self;
+        let stopped = |lane| errors.note(Source::Port(lane));
+        let refused = self.by_nat.flush_lanes(|lane| ports.socket(lane), stopped, &self.pool);
         count_refused(&self.engine, refused);
+        self.heed_errors();
     }
 
     fn flush_to_clients(&mut self) {
         self.lessons.tell(&mut self.engine);
-        for ((_, socket), queue) in self.sockets.listeners.iter().zip(&mut self.to_clients) {
-            count_refused(&self.engine, queue.flush(socket.as_fd(), &self.pool));
+        let listeners = self.sockets.listeners.iter().zip(&mut self.to_clients);
+        for (number, ((_, socket), queue)) in (0..).zip(listeners) {
+            let sent = queue.flush(socket.as_fd(), &self.pool);
+            self.errors.note_sent(Source::Listener(number), sent, &self.engine);
         }
+        self.heed_errors();
     }
 }
 

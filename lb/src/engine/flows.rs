@@ -135,6 +135,11 @@ impl Flows {
         self.checks.len()
     }
 
+    /// Where a client's DTLS and SRTP go; this is no use of the flow.
+    pub(super) fn peek(&self, tuple: &FiveTuple) -> Option<BackendRef> {
+        self.flows.peek(tuple).map(|(flow, _)| flow.backend())
+    }
+
     pub(super) const fn set_idle(&mut self, idle: Duration) {
         self.idle = idle;
     }

@@ -180,6 +180,12 @@ impl Learned {
         None
     }
 
+    /// The backend of a connection ID that was learned, which is not used by this.
+    pub(super) fn peek(&self, cid: &[u8]) -> Option<BackendRef> {
+        let cid = ConnectionId::new(cid).ok()?;
+        self.by_cid.peek(&cid).map(|(owner, _)| owner.backend)
+    }
+
     /// Removes at most `most` entries that were not used for [`LEARNED_IDLE`]; says how many it
     /// removed.
     pub(super) fn expire(&mut self, now: Tick, most: usize) -> usize {

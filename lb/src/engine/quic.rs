@@ -75,6 +75,11 @@ impl Connections {
         self.hints.oldest_at().map(|at| (at, HINT_IDLE))
     }
 
+    /// Where a client's last Initial went to; this is no use of the hint.
+    pub(super) fn hint(&self, tuple: &FiveTuple) -> Option<BackendRef> {
+        self.hints.peek(tuple).map(|(backend, _)| *backend)
+    }
+
     fn remember_hint(&mut self, now: Tick, tuple: &FiveTuple, to: BackendRef, counters: &Counters) {
         if self.hints.insert(*tuple, to, now) == Inserted::Evicting {
             counters.evictions(TableLabel::Hints).add(1);

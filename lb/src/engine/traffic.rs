@@ -1,12 +1,17 @@
 //! How much of what goes to each backend, so that it can be told when one is empty.
 
-use crate::table::BackendRef;
+use crate::{
+    counters::{IcmpLabel, Side},
+    table::BackendRef,
+};
 
 /// What one engine has of each backend. Sized with the table, so that no datagram makes it grow.
 #[derive(Default)]
 pub(super) struct Traffic {
     /// By the backends' slots.
     slots: Vec<Slot>,
+    /// By the same, for what is rare.
+    lost: Vec<Lost>,
 }
 
 /// A slot may be given to another backend: what is counted for one generation is not for the next.
@@ -15,6 +20,30 @@ struct Slot {
     generation: u32,
     flows: u32,
     forwarded: u64,
+}
+
+/// What did not reach a backend, or its clients, of one generation.
+#[derive(Clone, Copy, Default)]
+struct Lost {
+    generation: u32,
+    undelivered: Undelivered,
+}
+
+/// ICMP errors about datagrams that were for a node, or for its clients.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Undelivered([[u64; IcmpLabel::ALL.len()]; Side::ALL.len()]);
+
+impl Undelivered {
+    /// How many there were of a kind.
+    #[must_use]
+    pub const fn count(&self, to: Side, why: IcmpLabel) -> u64 {
+        self.0[to as usize][why as usize]
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        let counts = self.0.iter_mut().flatten();
+        counts.zip(other.0.iter().flatten()).for_each(|(count, more)| *count += more);
+    }
 }
 
 /// What one engine has of one backend.
@@ -26,12 +55,15 @@ pub struct BackendTraffic {
     pub flows: u64,
     /// Clients' datagrams that were forwarded to it.
     pub forwarded: u64,
+    /// What did not arrive, there or at its clients.
+    pub undelivered: Undelivered,
 }
 
 impl Traffic {
     pub(super) fn reserve(&mut self, slots: usize) {
         if slots > self.slots.len() {
             self.slots.resize(slots, Slot::default());
+            self.lost.resize(slots, Lost::default());
         }
     }
 
@@ -57,12 +89,34 @@ impl Traffic {
         }
     }
 
+    /// A datagram of it, or for it, did not arrive.
+    pub(super) fn undelivered(&mut self, backend: BackendRef, to: Side, why: IcmpLabel) {
+        let Some(lost) = self.lost.get_mut(backend.slot()) else { return };
+        if lost.generation != backend.generation() {
+            *lost = Lost { generation: backend.generation(), ..Lost::default() };
+        }
+        lost.undelivered.0[to as usize][why as usize] += 1;
+    }
+
+    /// What there is of each; of one backend there may be two, to be added up.
     pub(super) fn iter(&self) -> impl Iterator<Item = BackendTraffic> {
-        (0..).zip(&self.slots).map(|(number, slot)| BackendTraffic {
-            backend: BackendRef::new(number, slot.generation),
+        let of = |number, generation| BackendTraffic {
+            backend: BackendRef::new(number, generation),
+            flows: 0,
+            forwarded: 0,
+            undelivered: Undelivered::default(),
+        };
+        let sent = (0..).zip(&self.slots).map(move |(number, slot)| BackendTraffic {
             flows: slot.flows.into(),
             forwarded: slot.forwarded,
-        })
+            ..of(number, slot.generation)
+        });
+        let none = Undelivered::default();
+        let lost = (0..).zip(&self.lost).filter(move |(_, lost)| lost.undelivered != none);
+        sent.chain(lost.map(move |(number, lost)| BackendTraffic {
+            undelivered: lost.undelivered,
+            ..of(number, lost.generation)
+        }))
     }
 
     fn of_its_own(&mut self, backend: BackendRef) -> Option<&mut Slot> {

@@ -9,7 +9,10 @@ use std::{
 use control::fleet::Fleet;
 use wire::quic_lb::ConfigId;
 
-use crate::{LoadBalancer, load_balancer::Census};
+use crate::{
+    LoadBalancer,
+    load_balancer::{Census, NodeTraffic},
+};
 
 /// How long ago a datagram may have gone to a node that has no flow, for that to be in use: QUIC with
 /// routing IDs leaves no flow, and its clients speak at least this often, or are gone.
@@ -65,9 +68,9 @@ impl Usage {
         }
     }
 
-    fn see_nodes(&mut self, now: Instant, counted: BTreeMap<String, (u64, u64)>) {
+    fn see_nodes(&mut self, now: Instant, counted: BTreeMap<String, NodeTraffic>) {
         let former = std::mem::take(&mut self.nodes);
-        for (name, (flows, forwarded)) in counted {
+        for (name, NodeTraffic { flows, forwarded, .. }) in counted {
             let before = former.get(&name).copied().unwrap_or_default();
             let used = if forwarded == before.forwarded { before.used } else { Some(now) };
             self.nodes.insert(name, Node { flows, forwarded, used });
@@ -135,7 +138,8 @@ mod tests {
     fn a_node_without_flows_is_in_use_while_datagrams_go_to_it_and_is_left_out_when_empty() {
         let (mut usage, start) = (Usage::default(), beginning());
         let mut see = |at: u64, flows: u64, forwarded: u64| {
-            let counted = BTreeMap::from([("sfu-a".to_owned(), (flows, forwarded))]);
+            let traffic = NodeTraffic { flows, forwarded, ..NodeTraffic::default() };
+            let counted = BTreeMap::from([("sfu-a".to_owned(), traffic)]);
             usage.see_nodes(start + seconds(at), counted);
             usage.flows(start + seconds(at)).get("sfu-a").copied()
         };

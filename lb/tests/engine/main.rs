@@ -5,6 +5,7 @@ mod agrees_with_reference;
 mod bounds;
 mod decision_table;
 mod hello;
+mod icmp;
 mod learned;
 mod nat;
 mod node_states;

@@ -11,6 +11,7 @@ use crate::driver::{
     BATCH,
     mmsg::Batch,
     ports::{Lane, READY},
+    uring::Source,
 };
 
 /// Batches taken from one socket before the others get their turn.
@@ -22,14 +23,13 @@ impl Worker {
         let mut ready = self.poll_set();
         loop {
             self.open_ports();
-            let now = now();
-            let timeout = self.engine.poll_timeout(now).map(|due| due - now);
-            self.window.watch(now);
-            wait(&mut ready, timeout);
+            wait(&mut ready, self.patience());
             // The wake-up pipe comes first, then listeners, tunnels, ports, as in `poll_set`.
             if ready[0].revents != 0 && !self.obey() {
                 return;
             }
+            self.note_errors(&ready[1..]);
+            self.heed_errors();
             self.window.deepen();
             for listener in 0..self.sockets.listeners.len() {
                 if ready[1 + listener].revents != 0 {
@@ -66,9 +66,21 @@ impl Worker {
             match serve(self) {
                 Ok(received) if received == BATCH => self.count_batch(received),
                 Ok(received) => return self.count_batch(received),
-                // Empty, or an error that an earlier datagram of ours brought back (ICMP): neither
-                // is a reason to stop serving.
-                Err(_) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // An error that an earlier datagram of ours brought back (ICMP), which says nothing of what
+                // is to be received: whoever can make such errors must not keep that waiting.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Notes which sockets have something in their error queues: listeners, then tunnels, as in `poll_set`.
+    fn note_errors(&mut self, ready: &[libc::pollfd]) {
+        let listeners = (0..).map(Source::Listener).take(self.sockets.listeners.len());
+        let tunnels = (0..).map(Source::Tunnel).take(self.sockets.tunnels.len());
+        for (source, entry) in listeners.chain(tunnels).zip(ready) {
+            if entry.revents & libc::POLLERR != 0 {
+                self.errors.note(source);
             }
         }
     }
@@ -118,7 +130,12 @@ impl Worker {
                     self.flush_to_clients();
                     batch.clear();
                 }
-                let received = self.serve_port(batch, self.ports.ready(which), share, now);
+                let lane = self.ports.ready(which);
+                if self.ports.has_error(which) {
+                    self.errors.note(Source::Port(lane.number()));
+                    self.heed_errors();
+                }
+                let received = self.serve_port(batch, lane, share, now);
                 has_more |= received == share;
                 left -= received;
             }
@@ -135,7 +152,8 @@ impl Worker {
         let Some(socket) = self.ports.socket(lane.number()) else {
             return 0;
         };
-        // An error is one that an earlier datagram of ours brought back (ICMP), as in `turn`.
+        // An error is one that an earlier datagram of ours brought back (ICMP), as in `turn`; what waits
+        // behind it is still there at the next look.
         let received = batch.receive_more(&mut self.pool, socket, most).unwrap_or_default();
         for slot in received.clone() {
             if let Some(node) = batch.sender(slot) {

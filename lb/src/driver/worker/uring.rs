@@ -22,9 +22,7 @@ impl Worker {
             while let Some((lane, socket)) = self.ports.next_unwatched() {
                 ring.watch(Source::Port(lane.number()), socket);
             }
-            let now = now();
-            let timeout = self.engine.poll_timeout(now).map(|due| due - now);
-            self.window.watch(now);
+            let timeout = self.patience();
             if ring.has_window() {
                 ring.wait(self.window.of_a_wait(), timeout);
             } else {
@@ -66,7 +64,12 @@ impl Worker {
         self.flush_to_nodes();
         self.flush_to_clients();
         ring.give_back(&self.pool);
-        while let Some(source) = ring.poll_ended() {
+        while let Some((source, failed)) = ring.poll_ended() {
+            if failed {
+                // Before it is watched again, or that would end by the next of them at once.
+                self.errors.note(source);
+                self.heed_errors();
+            }
             if let Some(descriptor) = self.descriptor(source) {
                 ring.watch(source, descriptor);
             }
@@ -74,7 +77,7 @@ impl Worker {
         goes_on
     }
 
-    fn descriptor(&self, source: Source) -> Option<BorrowedFd<'_>> {
+    pub(super) fn descriptor(&self, source: Source) -> Option<BorrowedFd<'_>> {
         match source {
             Source::Wake => Some(self.woken.as_fd()),
             Source::Listener(number) => {

@@ -1,0 +1,59 @@
+//! What the network says of datagrams that could not be delivered (ICMP), and whose they were.
+//!
+//! Anybody can write such a message: it need only quote a 5-tuple that may be guessed. So it is counted, for
+//! operators, and decides nothing: no flow ends by it, none moves, and no size changes.
+//!
+//! ```text
+//! to a node     its address says which
+//! to a client   SCID of a quoted long header  ──► the node that wrote it      an ID beats an address
+//!               5-tuple                       ──► flow, or hint of a QUIC connection
+//! ```
+//!
+//! Source: draft-ietf-quic-load-balancers-21, "ICMP Processing"; RFC 9000, section 14.4.1.
+
+use std::net::SocketAddr;
+
+use control::fleet::Forward;
+use wire::{Class, FiveTuple, classify, quic::LongHeader};
+
+use super::{Engine, learned::is_greased};
+use crate::{
+    counters::{IcmpLabel, Side, SocketLabel},
+    table::BackendRef,
+};
+
+impl Engine {
+    /// Counts that a datagram did not reach a node's address.
+    pub fn undelivered_to_node(&mut self, way: Forward, node: SocketAddr, why: IcmpLabel) {
+        let socket = match way {
+            Forward::Tunnel => SocketLabel::Tunnel,
+            Forward::Nat => SocketLabel::Nat,
+        };
+        self.counters.icmp(socket, why).add(1);
+        if let Some(backend) = self.table.sender(node, way) {
+            self.flows.traffic.undelivered(backend, Side::Node, why);
+        }
+    }
+
+    /// Counts that a datagram did not reach a client: `quoted` is how it begins, as far as the network
+    /// says.
+    pub fn undelivered_to_client(&mut self, tuple: &FiveTuple, quoted: &[u8], why: IcmpLabel) {
+        self.counters.icmp(SocketLabel::Listener, why).add(1);
+        if let Some(backend) = self.sender_of(tuple, quoted) {
+            self.flows.traffic.undelivered(backend, Side::Client, why);
+        }
+    }
+
+    /// Which backend sent a client what begins so. Nothing is used by this.
+    fn sender_of(&self, tuple: &FiveTuple, quoted: &[u8]) -> Option<BackendRef> {
+        let class = classify(quoted);
+        let of_quic = matches!(class, Class::QuicLong | Class::QuicShort) || is_greased(quoted);
+        let named = || {
+            let scid = LongHeader::parse(quoted).ok()?.scid;
+            let named = self.table.named_by_cid(scid).map(|named| named.backend);
+            named.or_else(|| self.learned.peek(scid))
+        };
+        let (flow, hint) = (self.flows.peek(tuple), self.connections.hint(tuple));
+        if of_quic { named().or(hint).or(flow) } else { flow.or(hint) }
+    }
+}
