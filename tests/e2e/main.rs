@@ -15,3 +15,4 @@ mod rotation;
 mod support;
 mod trust;
 mod whip;
+mod workers;

@@ -1,10 +1,11 @@
 //! What a worker does with what it receives, whatever brings it.
 
+mod chores;
 mod mmsg;
 mod uring;
 
 use std::{
-    io::{self, Read},
+    io,
     net::{IpAddr, SocketAddr},
     os::{fd::AsFd, unix::net::UnixStream},
     sync::mpsc,
@@ -13,16 +14,18 @@ use std::{
 };
 
 use socket2::Socket;
+use tracing::{debug, warn};
 use wire::{FiveTuple, tunnel};
 
 use super::{
     DriverKind,
-    handle::{Command, FlowSample, Handle},
+    handle::{Command, Handle, Inbox},
     lessons::Lessons,
-    mmsg as receive_mmsg,
+    mmsg as receive_mmsg, pin,
     pool::{Arrival, Bytes, Pool},
     ports::{Lane, Ports},
     send::{Outgoing, SendQueue},
+    spin::Spin,
     uring as receive_uring,
     window::Window,
 };
@@ -30,6 +33,7 @@ use crate::{
     engine::Engine,
     verdict::{Destination, Verdict},
 };
+use chores::Sweep;
 
 /// One worker's sockets.
 pub(crate) struct Sockets {
@@ -45,6 +49,10 @@ pub(crate) struct Means {
     pub(crate) kind: DriverKind,
     /// Longest wait to deepen a batch under load.
     pub(crate) window: Duration,
+    /// How long a worker looks for more before it sleeps.
+    pub(crate) busy_poll: Duration,
+    /// Whether each worker stays on one core.
+    pub(crate) pin: bool,
 }
 
 /// Starts a worker.
@@ -67,13 +75,17 @@ pub(crate) fn spawn(
     engine.publish_gauges();
     let tunnels: Vec<_> = sockets.tunnels.iter().map(|(address, _)| *address).collect();
     let ports = Ports::new(&tunnels, engine.nat_ports_max())?;
+    let cores = if means.pin { Some(pin::cores()) } else { None };
     let (begun, has_begun) = mpsc::channel();
     // Built on its own thread, so that its buffers are memory near the core that uses them, and its ring
     // is its own.
     let run = move || {
+        if let Some(cores) = cores {
+            keep_to_core(number, cores);
+        }
         let begin = |pool_len| {
             let pool = Pool::new(pool_len)?;
-            Ok(Worker::new(engine, sockets, ports, lessons, inbox, woken, pool, means.window))
+            Ok(Worker::new(number, engine, sockets, ports, lessons, inbox, woken, pool, means))
         };
         let run = match means.kind {
             DriverKind::Mmsg => begin(receive_mmsg::RECEIVE).map(|worker| (worker, None)),
@@ -95,10 +107,19 @@ pub(crate) fn spawn(
     };
     let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
     has_begun.recv().unwrap_or_else(|_| Err(io::Error::other("a worker's thread ended")))?;
-    Ok(Handle::new(commands, wake, counters, thread))
+    Ok(Handle::new(Inbox::new(commands, wake), counters, thread))
+}
+
+/// A worker that cannot stay on a core works as well as any, so that is said and no more.
+fn keep_to_core(number: usize, cores: io::Result<Vec<usize>>) {
+    match cores.and_then(|cores| pin::to_core_of(number, &cores)) {
+        Ok(core) => debug!(worker = number, core, "pinned"),
+        Err(problem) => warn!("io.pin: worker {number} cannot be kept to a core: {problem}"),
+    }
 }
 
 struct Worker {
+    number: usize,
     engine: Engine,
     sockets: Sockets,
     ports: Ports,
@@ -106,7 +127,12 @@ struct Worker {
     inbox: mpsc::Receiver<Command>,
     woken: UnixStream,
     pool: Pool,
+    /// There may be more in the inbox, although nobody wakes.
+    has_more: bool,
+    /// What is being handed over.
+    sweep: Option<Sweep>,
     window: Window,
+    spin: Spin,
     /// One for each tunnel socket.
     to_nodes: Vec<SendQueue>,
     /// One for all `nat` ports.
@@ -118,6 +144,7 @@ struct Worker {
 impl Worker {
     #[expect(clippy::too_many_arguments, reason = "each is one of its fields")]
     fn new(
+        number: usize,
         engine: Engine,
         sockets: Sockets,
         ports: Ports,
@@ -125,12 +152,13 @@ impl Worker {
         inbox: mpsc::Receiver<Command>,
         woken: UnixStream,
         pool: Pool,
-        window: Duration,
+        means: Means,
     ) -> Self {
         Self {
             to_nodes: sockets.tunnels.iter().map(|_| SendQueue::new()).collect(),
             by_nat: SendQueue::new(),
             to_clients: sockets.listeners.iter().map(|_| SendQueue::new()).collect(),
+            number,
             engine,
             sockets,
             ports,
@@ -138,37 +166,19 @@ impl Worker {
             inbox,
             woken,
             pool,
-            window: Window::new(window),
+            has_more: false,
+            sweep: None,
+            window: Window::new(means.window),
+            spin: Spin::new(means.busy_poll),
         }
     }
 
-    /// Carries out what came in; false to end.
-    fn obey(&mut self) -> bool {
-        let mut drain = [0; 64];
-        while self.woken.read(&mut drain).is_ok_and(|read| read > 0) {}
-        while let Ok(command) = self.inbox.try_recv() {
-            match command {
-                Command::Apply(table) => self.engine.apply(table),
-                Command::SetSni(sni) => self.engine.set_sni(sni),
-                Command::SetFlowIdle(idle) => self.engine.set_flow_idle(idle),
-                Command::SampleFlows(most, reply) => {
-                    let flows = self.engine.flows(now()).take(most);
-                    let sample = flows.map(|flow| FlowSample {
-                        client: flow.tuple.client(),
-                        vip: flow.tuple.vip(),
-                        backend: flow.backend,
-                        idle: flow.idle,
-                        proved: flow.proved,
-                    });
-                    let _asker_left = reply.send(sample.collect());
-                }
-                Command::CountTraffic(reply) => {
-                    let _asker_left = reply.send(self.engine.traffic().collect());
-                }
-                Command::Stop => return false,
-            }
+    /// How long nothing is to be done but what comes.
+    fn time_to_wait(&self, now: Instant) -> Option<Duration> {
+        if self.has_chores() {
+            return Some(Duration::ZERO);
         }
-        true
+        self.engine.poll_timeout(now).map(|due| due - now)
     }
 
     /// Opens the ports that the next batch may need, so that no datagram waits for one.

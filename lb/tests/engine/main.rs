@@ -6,6 +6,7 @@ mod bounds;
 mod decision_table;
 mod hello;
 mod learned;
+mod moving;
 mod nat;
 mod node_states;
 mod replies;

@@ -23,10 +23,13 @@ impl Worker {
         loop {
             self.open_ports();
             let now = now();
-            let timeout = self.engine.poll_timeout(now).map(|due| due - now);
-            wait(&mut ready, timeout);
+            let timeout = self.time_to_wait(now);
+            if let Err(timeout) = self.spin.look(timeout, || wait(&mut ready, Some(Duration::ZERO)))
+            {
+                wait(&mut ready, timeout);
+            }
             // The wake-up pipe comes first, then listeners, tunnels, ports, as in `poll_set`.
-            if ready[0].revents != 0 && !self.obey() {
+            if (ready[0].revents != 0 || self.has_chores()) && !self.obey() {
                 return;
             }
             self.window.deepen();
@@ -145,8 +148,8 @@ impl Worker {
     }
 }
 
-/// Sleeps until a descriptor is readable or the time is up.
-fn wait(ready: &mut [libc::pollfd], timeout: Option<Duration>) {
+/// Sleeps until a descriptor is readable or the time is up; says whether one is.
+fn wait(ready: &mut [libc::pollfd], timeout: Option<Duration>) -> bool {
     let milliseconds = match timeout {
         None => -1,
         // Rounded up, so that the wake-up is not too early; bounded, so that it fits.
@@ -160,4 +163,5 @@ fn wait(ready: &mut [libc::pollfd], timeout: Option<Duration>) {
         // Interrupted: nothing is ready.
         ready.iter_mut().for_each(|entry| entry.revents = 0);
     }
+    result > 0
 }
