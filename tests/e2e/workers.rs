@@ -296,7 +296,7 @@ fn workers_that_leave_end_when_nothing_comes_to_them_and_what_they_counted_stays
     };
     let mut number = 0;
     world.media_arrive(number);
-    assert_eq!((workers(), world.sum(from_clients)), (4, CLIENTS.into()));
+    assert_eq!((workers(), world.sum(from_clients)), (4, u64::from(CLIENTS)));
     world.lb.resize(1).expect("it can be changed");
     assert_eq!(workers(), 4, "they may still be answered");
     let began = Instant::now();
@@ -312,7 +312,7 @@ fn workers_that_leave_end_when_nothing_comes_to_them_and_what_they_counted_stays
     // Once more: they count on where those before them stopped.
     let count = |number: u32| u64::from(number + 1) * u64::from(CLIENTS);
     assert_eq!(world.sum(from_clients), count(number));
-    assert_eq!(world.flows(), CLIENTS.into(), "each flow is at one worker");
+    assert_eq!(world.flows(), u64::from(CLIENTS), "each flow is at one worker");
     world.lb.resize(3).expect("it can be changed");
     number += 1;
     world.media_arrive(number);

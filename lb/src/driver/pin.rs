@@ -2,6 +2,8 @@
 
 use std::{io, mem};
 
+use tracing::{debug, warn};
+
 /// The cores that the calling thread may run on, in order.
 pub(super) fn cores() -> io::Result<Vec<usize>> {
     // SAFETY: this is a plain C struct, for which all zeroes is a valid value: the empty set.
@@ -17,9 +19,17 @@ pub(super) fn cores() -> io::Result<Vec<usize>> {
     Ok((0..8 * mem::size_of_val(&set)).filter(is_in).collect())
 }
 
+/// A worker that cannot stay on a core works as well as any, so that is said and no more.
+pub(super) fn keep(number: usize, cores: io::Result<Vec<usize>>) {
+    match cores.and_then(|cores| to_core_of(number, &cores)) {
+        Ok(core) => debug!(worker = number, core, "pinned"),
+        Err(problem) => warn!("io.pin: worker {number} cannot be kept to a core: {problem}"),
+    }
+}
+
 /// Has the calling thread run on the core of its turn: of as many as the process may use, each takes one
 /// worker before any takes a second.
-pub(super) fn to_core_of(worker: usize, cores: &[usize]) -> io::Result<usize> {
+fn to_core_of(worker: usize, cores: &[usize]) -> io::Result<usize> {
     let turn = worker.checked_rem(cores.len()).ok_or(io::ErrorKind::NotFound)?;
     // SAFETY: this is a plain C struct, for which all zeroes is a valid value: the empty set.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };

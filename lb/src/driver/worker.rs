@@ -14,7 +14,6 @@ use std::{
 };
 
 use socket2::Socket;
-use tracing::{debug, warn};
 use wire::{FiveTuple, tunnel};
 
 use super::{
@@ -81,7 +80,7 @@ pub(crate) fn spawn(
     // is its own.
     let run = move || {
         if let Some(cores) = cores {
-            keep_to_core(number, cores);
+            pin::keep(number, cores);
         }
         let begin = |pool_len| {
             let pool = Pool::new(pool_len)?;
@@ -108,14 +107,6 @@ pub(crate) fn spawn(
     let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
     has_begun.recv().unwrap_or_else(|_| Err(io::Error::other("a worker's thread ended")))?;
     Ok(Handle::new(Inbox::new(commands, wake), counters, thread))
-}
-
-/// A worker that cannot stay on a core works as well as any, so that is said and no more.
-fn keep_to_core(number: usize, cores: io::Result<Vec<usize>>) {
-    match cores.and_then(|cores| pin::to_core_of(number, &cores)) {
-        Ok(core) => debug!(worker = number, core, "pinned"),
-        Err(problem) => warn!("io.pin: worker {number} cannot be kept to a core: {problem}"),
-    }
 }
 
 struct Worker {
