@@ -282,6 +282,15 @@ fn what_a_node_answers_after_the_change_binds_the_flow_where_its_client_is_by_th
     }
     world.media_arrive(1);
     assert_eq!(world.drops(), 0);
+    // In the end each flow is at one worker.
+    assert!(world.flows() > u64::from(CLIENTS), "they were copied");
+    while world.flows() != u64::from(CLIENTS) {
+        assert!(changed.elapsed() < Duration::from_secs(12), "{} are left", world.flows());
+        world.lb.tidy();
+        thread::sleep(Duration::from_millis(50));
+    }
+    world.media_arrive(2);
+    assert_eq!(world.drops(), 0);
 }
 
 #[test]
@@ -297,6 +306,8 @@ fn workers_that_leave_end_when_nothing_comes_to_them_and_what_they_counted_stays
     let mut number = 0;
     world.media_arrive(number);
     assert_eq!((workers(), world.sum(from_clients)), (4, u64::from(CLIENTS)));
+    let ports = || world.sum(|counters| counters.nat_ports().value());
+    let ports_of_all = ports();
     world.lb.resize(1).expect("it can be changed");
     assert_eq!(workers(), 4, "they may still be answered");
     let began = Instant::now();
@@ -309,6 +320,7 @@ fn workers_that_leave_end_when_nothing_comes_to_them_and_what_they_counted_stays
     }
     assert!(began.elapsed() > Duration::from_secs(6), "after {:?}", began.elapsed());
     assert!(world.lb.is_running());
+    assert!(ports() < ports_of_all, "what they had is there no more");
     // Once more: they count on where those before them stopped.
     let count = |number: u32| u64::from(number + 1) * u64::from(CLIENTS);
     assert_eq!(world.sum(from_clients), count(number));
