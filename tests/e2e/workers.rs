@@ -320,6 +320,7 @@ fn workers_that_leave_end_when_nothing_comes_to_them_and_what_they_counted_stays
     }
     assert!(began.elapsed() > Duration::from_secs(6), "after {:?}", began.elapsed());
     assert!(world.lb.is_running());
+    world.lb.tidy();
     assert!(ports() < ports_of_all, "what they had is there no more");
     // Once more: they count on where those before them stopped.
     let count = |number: u32| u64::from(number + 1) * u64::from(CLIENTS);
