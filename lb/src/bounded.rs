@@ -206,6 +206,21 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
         })
     }
 
+    /// The entries of `most` slots from number `from` on, in no order: for who looks through all of them
+    /// some at a time, while others come and go.
+    pub(crate) fn scan(&self, from: usize, most: usize) -> impl Iterator<Item = (&K, &V, Tick)> {
+        let slots = (0..).zip(&self.slots).skip(from).take(most);
+        // A slot that was freed still has the key that it had.
+        slots
+            .filter(|(number, slot)| self.find(&slot.key) == Some(*number))
+            .map(|(_, slot)| (&slot.key, &slot.value, slot.at))
+    }
+
+    /// How many slots [`BoundedMap::scan`] can look at.
+    pub(crate) const fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     fn hash(&self, key: &K) -> u64 {
         self.hasher.hash_one(key)
     }

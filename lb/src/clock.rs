@@ -17,6 +17,12 @@ impl Tick {
         Duration::from_millis(if age > u32::MAX / 2 { 0 } else { age.into() })
     }
 
+    /// What lies so long, at most [`AGE_MAX`], before `self`.
+    #[expect(clippy::cast_possible_truncation, reason = "bounded by AGE_MAX")]
+    pub(crate) fn before(self, age: Duration) -> Self {
+        Self(self.0.wrapping_sub(age.min(AGE_MAX).as_millis() as u32))
+    }
+
     /// Whether `self` and `now` fall into different quarters of a second (256 ms).
     pub(crate) const fn in_an_earlier_quarter(self, now: Self) -> bool {
         self.0 >> 8 != now.0 >> 8

@@ -32,8 +32,11 @@ const NAT_MAPPINGS_MAX: usize = 100_000_000;
 /// Longest batching window: beyond that, waiting is what users would notice.
 const BATCH_WINDOW_MAX: Duration = Duration::from_millis(10);
 
+/// Longest busy polling behind a datagram: beyond that, sleeping is what would be cheaper.
+const BUSY_POLL_MAX: Duration = Duration::from_millis(1);
+
 /// Most workers.
-const WORKERS_MAX: usize = 1024;
+pub(crate) const WORKERS_MAX: usize = 1024;
 
 /// One LB's configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -131,6 +134,11 @@ pub struct Io {
     /// Longest wait to deepen a batch under load.
     #[serde(deserialize_with = "duration")]
     pub batch_window: Duration,
+    /// Whether each worker stays on a core of its own, as far as there are enough.
+    pub pin: bool,
+    /// How long a worker looks for more before it sleeps; zero: it sleeps at once.
+    #[serde(deserialize_with = "duration")]
+    pub busy_poll: Duration,
 }
 
 /// The system interfaces.
@@ -267,6 +275,8 @@ impl Default for Io {
             workers: 0,
             tunnel: (Ipv4Addr::UNSPECIFIED, 0).into(),
             batch_window: Duration::from_micros(50),
+            pin: false,
+            busy_poll: Duration::ZERO,
         }
     }
 }
@@ -357,6 +367,10 @@ impl Config {
         if self.io.batch_window > BATCH_WINDOW_MAX {
             let most = BATCH_WINDOW_MAX.as_millis();
             return wrong("io.batch_window", format!("must be at most {most} ms"));
+        }
+        if self.io.busy_poll > BUSY_POLL_MAX {
+            let most = BUSY_POLL_MAX.as_millis();
+            return wrong("io.busy_poll", format!("must be at most {most} ms"));
         }
         if !(1..=FLOWS_MAX).contains(&self.limits.flows) {
             return wrong("limits.flows", format!("must be 1 to {FLOWS_MAX}"));

@@ -244,6 +244,13 @@ impl Counters {
         &self.config_uses[config.value() as usize]
     }
 
+    /// Its worker has ended, with all that it had. What was counted stays, and a worker that takes its
+    /// place counts on.
+    pub(crate) fn has_ended(&self) {
+        self.entries.iter().for_each(|entries| entries.set(0));
+        self.nat_ports.set(0);
+    }
+
     pub(crate) fn received(&self, direction: Direction, class: ClassLabel, bytes: usize) {
         self.datagrams(direction, class).add(1);
         self.bytes(direction).add(bytes as u64);

@@ -1,8 +1,8 @@
 //! Sockets and threads: receives, hands to the engine, sends what it says.
 //!
 //! One thread owns a datagram from end to end. Workers share nothing: each has its own sockets on
-//! the same addresses (`SO_REUSEPORT`, the kernel spreads 5-tuples over them), its own engine and
-//! its own counters. What changes at run time reaches them as a [`Command`]; what one learns
+//! the same addresses (`SO_REUSEPORT`, by whose clients are spread over them as [`steer`] says), its own
+//! engine and its own counters. What changes at run time reaches them as a [`Command`]; what one learns
 //! of connection IDs reaches the others as a [`Lesson`](crate::engine::Lesson).
 
 #![expect(unsafe_code, reason = "system calls; nothing else in this crate may be unsafe")]
@@ -20,10 +20,13 @@ mod lessons;
 mod memory;
 mod mmsg;
 mod overflow;
+mod pin;
 mod pool;
 mod ports;
 mod send;
 mod socket;
+mod spin;
+mod steer;
 mod trains;
 mod uring;
 mod window;
@@ -31,10 +34,11 @@ mod worker;
 
 pub(crate) use buffers::report as report_buffers;
 pub(crate) use descriptors::allow as allow_descriptors;
-pub(crate) use handle::{Command, FlowSample, Handle};
-pub(crate) use lessons::between;
+pub(crate) use handle::{Command, FlowSample, HandOver, Handle, Plan};
+pub(crate) use lessons::Lessons;
 pub use socket::SocketError;
-pub(crate) use socket::{open_listener, open_tunnels, reserve};
+pub(crate) use socket::{busy_poll, open_listener, open_tunnels, reserve};
+pub(crate) use steer::{Steered, Steering};
 pub(crate) use worker::{Means, Sockets, spawn};
 
 use std::io;

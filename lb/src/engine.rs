@@ -14,6 +14,7 @@ mod flows;
 mod hold;
 mod icmp;
 mod learned;
+mod moving;
 mod nat;
 mod quic;
 #[cfg(any(test, feature = "reference"))]
@@ -46,9 +47,11 @@ use quic::Connections;
 use replies::Replies;
 use secret::Secret;
 
+pub(crate) use flows::CHECK_IDLE;
 pub use flows::{FlowView, GUARD};
 pub use hold::{HELD_FOR, HELD_MAX, HELD_PER_PREFIX, Release};
 pub use learned::{LEARNED_IDLE, LEARNED_LEN_MIN, Lesson};
+pub use moving::{Cursor, Moving};
 pub use replies::REPLIES_PER_SECOND;
 pub use traffic::{BackendTraffic, Undelivered};
 
@@ -167,6 +170,11 @@ impl Engine {
     pub fn set_flow_idle(&mut self, idle: Duration) {
         self.flows.set_idle(idle);
         self.nat.set_idle(idle);
+    }
+
+    /// Counts on where another engine has left off, which is used no more.
+    pub fn count_on(&mut self, counters: Arc<Counters>) {
+        self.counters = counters;
     }
 
     /// The fleet in use.

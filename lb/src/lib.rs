@@ -24,7 +24,7 @@ pub use clock::AGE_MAX;
 pub use config::Config;
 pub use driver::SocketError;
 pub use engine::Engine;
-pub use load_balancer::{LoadBalancer, StartError, Unsupported, supported};
+pub use load_balancer::{LoadBalancer, ResizeError, StartError, Unsupported, supported};
 pub use nat::{NAT_IDLE_MIN, NatPort};
 pub use table::{BackendRef, Table};
 pub use verdict::{Destination, DropReason, Route, Verdict};

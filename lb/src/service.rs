@@ -3,6 +3,7 @@
 mod error;
 mod following;
 mod report;
+mod resizing;
 mod usage;
 
 use std::{
@@ -30,6 +31,7 @@ use crate::{Config, LoadBalancer, admin::Admin, supported};
 pub use error::ServiceError;
 pub use following::Following;
 use report::Reporter;
+use resizing::Resizing;
 
 /// How often it is looked whether the workers are well.
 const LOOK: Duration = Duration::from_millis(250);
@@ -95,12 +97,16 @@ pub async fn run(file: &Path) -> Result<(), ServiceError> {
         admin.wait_for_fleet();
     }
     let following = Following::new(config, source, reporter, lb.clone(), admin.clone());
-    Service { file: file.to_owned(), following, lb, admin }.serve(admin_listener, signals).await
+    let resizing = Resizing::new(lb.clone());
+    Service { file: file.to_owned(), following, resizing, lb, admin }
+        .serve(admin_listener, signals)
+        .await
 }
 
 struct Service {
     file: PathBuf,
     following: Following,
+    resizing: Resizing,
     lb: Arc<LoadBalancer>,
     admin: Admin,
 }
@@ -116,7 +122,7 @@ impl Service {
             name = config.name,
             listen = ?self.lb.listeners(),
             admin = ?admin_listener.local_addr().ok(),
-            workers = config.workers(),
+            workers = self.lb.workers(),
             driver = self.lb.driver(),
             "forwarding"
         );
@@ -126,6 +132,7 @@ impl Service {
         loop {
             tokio::select! {
                 () = self.following.step() => {}
+                () = self.resizing.step() => {}
                 _ = look.tick() => if !self.lb.is_running() {
                     return Err(ServiceError::Running("a worker has ended unexpectedly"));
                 },
@@ -159,6 +166,7 @@ impl Service {
             warn!("{}: {key} has changed, which takes a restart", self.file.display());
         }
         following.reconfigure(&new);
+        self.resizing.want(new.workers());
         let Source::File(fleet_file, _) = &mut following.source else { return };
         let changed = if new.fleet.path == following.config.fleet.path {
             fleet_file.reread()
@@ -183,10 +191,11 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("fleet.token_file", old.fleet.token_file != new.fleet.token_file),
         ("fleet.endpoints", old.fleet.etcd() != new.fleet.etcd()),
         ("listen", old.listen.udp != new.listen.udp),
-        ("io.workers", old.workers() != new.workers()),
         ("io.driver", old.io.driver != new.io.driver),
         ("io.tunnel", old.io.tunnel != new.io.tunnel),
         ("io.batch_window", old.io.batch_window != new.io.batch_window),
+        ("io.pin", old.io.pin != new.io.pin),
+        ("io.busy_poll", old.io.busy_poll != new.io.busy_poll),
         ("limits.flows", old.limits.flows != new.limits.flows),
         ("limits.nat_ports", old.limits.nat_ports != new.limits.nat_ports),
         ("limits.nat_mappings", old.limits.nat_mappings != new.limits.nat_mappings),

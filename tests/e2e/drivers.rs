@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, UdpSocket},
+    thread,
     time::Duration,
 };
 
@@ -13,7 +14,10 @@ use lb::{
     Config, LoadBalancer,
     config::{DriverKind, Io},
 };
-use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
+use nix::{
+    sys::socket::{setsockopt, sockopt::UdpGsoSegment},
+    time::{ClockId, clock_gettime},
+};
 use wire::{FiveTuple, tunnel};
 
 const ROUTING: Routing = Routing::plain(0);
@@ -147,7 +151,12 @@ fn at_clients(clients: &[UdpSocket], sent: &Deliveries) -> Deliveries {
     arrived
 }
 
-fn delivers_everything_in_order_by(driver: DriverKind) {
+/// One worker that moves datagrams so.
+fn one_by(driver: DriverKind) -> Io {
+    Io { driver, workers: 1, tunnel: kit::address("127.0.0.1:0"), ..Io::default() }
+}
+
+fn delivers_everything_in_order_by(io: Io) {
     let nodes: Vec<_> = (0..NODES).map(|_| socket()).collect();
     let text = (0..).zip(&nodes).fold(FleetText::new(&[ROUTING]), |text, (number, socket)| {
         let node = Node::new(&format!("sfu-{number}"), local(socket));
@@ -155,10 +164,7 @@ fn delivers_everything_in_order_by(driver: DriverKind) {
         text.node(if number < NODES - 1 { node } else { node.forward("nat") })
     });
     let fleet = Fleet::parse("fleet.toml".as_ref(), &text.to_string()).expect("valid").0;
-    let config = Config {
-        io: Io { driver, workers: 1, tunnel: kit::address("127.0.0.1:0"), ..Io::default() },
-        ..Config::listening_on(kit::address("127.0.0.1:0"))
-    };
+    let config = Config { io, ..Config::listening_on(kit::address("127.0.0.1:0")) };
     let lb = LoadBalancer::start(&config, fleet).expect("the system has this driver");
     let clients: Vec<_> = (0..CLIENTS).map(|_| socket()).collect();
     let sent = send(&clients, lb.listeners()[0]);
@@ -170,10 +176,64 @@ fn delivers_everything_in_order_by(driver: DriverKind) {
 
 #[test]
 fn trains_of_several_connections_are_delivered_in_order_by_recvmmsg() {
-    delivers_everything_in_order_by(DriverKind::Mmsg);
+    delivers_everything_in_order_by(one_by(DriverKind::Mmsg));
 }
 
 #[test]
 fn trains_of_several_connections_are_delivered_in_order_by_io_uring() {
-    delivers_everything_in_order_by(DriverKind::Uring);
+    delivers_everything_in_order_by(one_by(DriverKind::Uring));
+}
+
+#[test]
+fn workers_that_poll_busily_deliver_the_same_by_either_driver() {
+    for driver in [DriverKind::Mmsg, DriverKind::Uring] {
+        for batch_window in [Duration::ZERO, Io::default().batch_window] {
+            let busy_poll = Duration::from_millis(1);
+            delivers_everything_in_order_by(Io { busy_poll, batch_window, ..one_by(driver) });
+        }
+    }
+}
+
+/// CPU time of this process so far.
+fn busy_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("the system has it").into()
+}
+
+#[test]
+fn a_worker_to_which_nothing_comes_sleeps_although_it_polls_busily() {
+    for driver in [DriverKind::Mmsg, DriverKind::Uring] {
+        let io = Io { busy_poll: Duration::from_millis(1), ..one_by(driver) };
+        let config = Config { io, ..Config::listening_on(kit::address("127.0.0.1:0")) };
+        let lb = LoadBalancer::start(&config, Fleet::empty()).expect("the system has this driver");
+        socket().send_to(&[0; 20], lb.listeners()[0]).expect("sent");
+        thread::sleep(Duration::from_millis(100));
+        let before = busy_time();
+        thread::sleep(Duration::from_millis(500));
+        let spent = busy_time() - before;
+        assert!(spent < Duration::from_millis(100), "{spent:?} of 500 ms by {driver:?}");
+    }
+}
+
+#[test]
+fn pinned_workers_stay_on_one_core_each_and_others_do_not() {
+    let cores_of_workers = |pin| {
+        let io = Io { pin, workers: 2, ..one_by(DriverKind::Auto) };
+        let config = Config { io, ..Config::listening_on(kit::address("127.0.0.1:0")) };
+        let _lb = LoadBalancer::start(&config, Fleet::empty()).expect("ports are free");
+        let tasks = procfs::process::Process::myself().expect("it runs").tasks().expect("listed");
+        let statuses = tasks.filter_map(|task| task.ok()?.status().ok());
+        let of_workers = statuses.filter(|status| status.name.starts_with("worker-"));
+        let cores = of_workers.map(|status| status.cpus_allowed_list.expect("the system says so"));
+        cores.collect::<Vec<_>>()
+    };
+    let own = procfs::process::Process::myself().and_then(|process| process.status());
+    let own = own.expect("it runs").cpus_allowed_list.expect("the system says so");
+    assert_eq!(cores_of_workers(false), [own.clone(), own]);
+    let pinned = cores_of_workers(true);
+    assert!(
+        pinned.iter().all(|cores| matches!(cores[..], [(from, to)] if from == to)),
+        "{pinned:?}"
+    );
+    let several = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+    assert_eq!(several, pinned[0] != pinned[1], "{pinned:?}");
 }

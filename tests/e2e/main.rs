@@ -17,3 +17,4 @@ mod rotation;
 mod support;
 mod trust;
 mod whip;
+mod workers;

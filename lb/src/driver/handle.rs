@@ -4,14 +4,18 @@ use std::{
     io::Write,
     net::SocketAddr,
     os::unix::net::UnixStream,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        mpsc::{self, SyncSender},
+    },
     thread::JoinHandle,
     time::Duration,
 };
 
+use super::Steering;
 use crate::{
     counters::Counters,
-    engine::BackendTraffic,
+    engine::{BackendTraffic, Lesson, Moving},
     table::{BackendRef, Table},
 };
 
@@ -29,8 +33,34 @@ pub(crate) enum Command {
     CountTraffic(mpsc::Sender<Vec<BackendTraffic>>),
     /// Add up what the kernel dropped of each socket.
     CountOverflow,
+    /// Tell these what is learned of connection IDs.
+    TellOthers(Vec<SyncSender<Lesson>>),
+    /// Hand over what is others' by a plan, some of it behind each batch.
+    HandOver(HandOver),
+    /// Take over what another worker hands over.
+    Adopt(Vec<Moving>),
+    /// Say that all that was told before is done.
+    Answer(mpsc::Sender<()>),
     /// End.
     Stop,
+}
+
+/// Who is to serve which clients.
+pub(crate) struct Plan {
+    pub(crate) steering: Steering,
+    /// The workers that clients are steered to, by their numbers.
+    pub(crate) owners: Vec<Inbox>,
+    /// Numbers of those that begin with nothing.
+    pub(crate) newcomers: Vec<usize>,
+}
+
+/// What a worker is to look through.
+pub(crate) struct HandOver {
+    pub(crate) plan: Arc<Plan>,
+    /// Let go of what was handed over and not used for so long.
+    pub(crate) unused: Option<Duration>,
+    /// Is told when all has been looked at.
+    pub(crate) done: mpsc::Sender<()>,
 }
 
 /// A flow as the admin endpoint shows it.
@@ -43,36 +73,53 @@ pub(crate) struct FlowSample {
     pub(crate) proved: Duration,
 }
 
-/// A running worker.
-pub(crate) struct Handle {
+/// Where a worker is told something.
+#[derive(Clone)]
+pub(crate) struct Inbox {
     commands: mpsc::Sender<Command>,
-    wake: UnixStream,
-    counters: Arc<Counters>,
-    thread: Option<JoinHandle<()>>,
+    wake: Arc<UnixStream>,
 }
 
-impl Handle {
-    /// To a worker that runs on `thread`, reads `commands` when `wake` says so, and counts there.
-    pub(super) const fn new(
-        commands: mpsc::Sender<Command>,
-        wake: UnixStream,
-        counters: Arc<Counters>,
-        thread: JoinHandle<()>,
-    ) -> Self {
-        Self { commands, wake, counters, thread: Some(thread) }
-    }
-
-    pub(crate) fn counters(&self) -> &Arc<Counters> {
-        &self.counters
+impl Inbox {
+    /// Of a worker that reads `commands` when `wake` says so.
+    pub(super) fn new(commands: mpsc::Sender<Command>, wake: UnixStream) -> Self {
+        Self { commands, wake: Arc::new(wake) }
     }
 
     /// Tells the worker something; false if it has ended.
     pub(crate) fn tell(&self, command: Command) -> bool {
         // A full pipe means that the worker has wake-ups it has not read: one is enough.
         self.commands.send(command).is_ok() && {
-            let _ = (&self.wake).write(&[0]);
+            let _ = (&*self.wake).write(&[0]);
             true
         }
+    }
+}
+
+/// A running worker.
+pub(crate) struct Handle {
+    inbox: Inbox,
+    counters: Arc<Counters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    /// To a worker that runs on `thread` and counts there.
+    pub(super) const fn new(inbox: Inbox, counters: Arc<Counters>, thread: JoinHandle<()>) -> Self {
+        Self { inbox, counters, thread: Some(thread) }
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    pub(crate) const fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Tells the worker something; false if it has ended.
+    pub(crate) fn tell(&self, command: Command) -> bool {
+        self.inbox.tell(command)
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -86,5 +133,6 @@ impl Drop for Handle {
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
         }
+        self.counters.has_ended();
     }
 }

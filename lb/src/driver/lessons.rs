@@ -15,25 +15,24 @@ const WAITING_MAX: usize = 4_096;
 ///
 /// This is all that workers ever tell each other, and it is no part of a datagram's way: something
 /// is told when a node calls a connection by an ID of its own, and twice a minute while that is in
-/// use. The queues are made once, take no lock unless somebody waits for them, and nobody does.
+/// use. The queues are made with their worker, take no lock unless somebody waits for them, and nobody does.
 pub(crate) struct Lessons {
     inbox: Receiver<Lesson>,
     others: Vec<SyncSender<Lesson>>,
 }
 
-/// One for each of so many workers.
-pub(crate) fn between(workers: usize) -> Vec<Lessons> {
-    let (inlets, inboxes): (Vec<_>, Vec<_>) =
-        (0..workers).map(|_| mpsc::sync_channel(WAITING_MAX)).unzip();
-    let others = |number: usize| {
-        let others = inlets.iter().enumerate().filter(move |(other, _)| *other != number);
-        others.map(|(_, inlet)| inlet.clone()).collect()
-    };
-    let with_others = |(number, inbox)| Lessons { inbox, others: others(number) };
-    inboxes.into_iter().enumerate().map(with_others).collect()
-}
-
 impl Lessons {
+    /// Of a worker that knows of no others yet, and where they tell it theirs.
+    pub(crate) fn alone() -> (Self, SyncSender<Lesson>) {
+        let (inlet, inbox) = mpsc::sync_channel(WAITING_MAX);
+        (Self { inbox, others: Vec::new() }, inlet)
+    }
+
+    /// Tells these from now on.
+    pub(super) fn set_others(&mut self, others: Vec<SyncSender<Lesson>>) {
+        self.others = others;
+    }
+
     /// Tells the others what this engine has learned. To be called before the datagram leaves that
     /// taught it: then they know before its client can ask.
     pub(super) fn tell(&self, engine: &mut Engine) {

@@ -3,6 +3,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     ptr,
+    time::Duration,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -116,6 +117,17 @@ pub(super) fn open_port(ip: IpAddr) -> io::Result<Socket> {
     let socket = udp(address)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Has the kernel look into the network card's queue itself for so long, where a look at one of these
+/// finds it empty; to look for longer than it does already takes `CAP_NET_ADMIN`.
+pub(crate) fn busy_poll<'a>(
+    sockets: impl IntoIterator<Item = &'a Socket>,
+    most: Duration,
+) -> io::Result<()> {
+    let micros = i32::try_from(most.as_micros()).unwrap_or(i32::MAX);
+    let mut sockets = sockets.into_iter();
+    sockets.try_for_each(|one| set_option(one, libc::SOL_SOCKET, libc::SO_BUSY_POLL, micros))
 }
 
 fn is_unknown_version(error: &io::Error) -> bool {

@@ -191,8 +191,13 @@ impl Ring {
     }
 
     /// Tells the kernel what is new, and waits until something has come, or for so long. With a window it
-    /// waits that long for a batch of `want`, and only then for anything at all.
-    pub(super) fn wait(&self, window: Option<(usize, Duration)>, timeout: Option<Duration>) {
+    /// waits that long for a batch of `want`, and only then for anything at all. Says whether there is
+    /// something.
+    pub(super) fn wait(
+        &mut self,
+        window: Option<(usize, Duration)>,
+        timeout: Option<Duration>,
+    ) -> bool {
         let timeout = timeout.map(Timespec::from);
         let mut arguments = SubmitArgs::new();
         let mut want = 1;
@@ -206,6 +211,7 @@ impl Ring {
         };
         // Interrupted, out of time, or too many completions that wait: there may be some to see to.
         let _woken = self.ring.submitter().submit_with_args(want, &arguments);
+        !self.ring.completion().is_empty()
     }
 
     /// The next of what has come.

@@ -1,11 +1,12 @@
 //! What a worker does with what it receives, whatever brings it.
 
+mod chores;
 mod kernel;
 mod mmsg;
 mod uring;
 
 use std::{
-    io::{self, Read},
+    io,
     net::{IpAddr, SocketAddr},
     os::{fd::AsFd, unix::net::UnixStream},
     sync::mpsc,
@@ -18,12 +19,13 @@ use wire::{FiveTuple, tunnel};
 
 use super::{
     DriverKind,
-    handle::{Command, FlowSample, Handle},
+    handle::{Command, Handle, Inbox},
     lessons::Lessons,
-    mmsg as receive_mmsg,
+    mmsg as receive_mmsg, pin,
     pool::{Arrival, Bytes, Pool},
     ports::{Lane, Ports},
     send::{Outgoing, SendQueue},
+    spin::Spin,
     uring::{self as receive_uring, Source},
     window::Window,
 };
@@ -31,6 +33,7 @@ use crate::{
     engine::Engine,
     verdict::{Destination, Verdict},
 };
+use chores::Sweep;
 use kernel::{Errors, Overflows};
 
 /// One worker's sockets.
@@ -47,6 +50,10 @@ pub(crate) struct Means {
     pub(crate) kind: DriverKind,
     /// Longest wait to deepen a batch under load.
     pub(crate) window: Duration,
+    /// How long a worker looks for more before it sleeps.
+    pub(crate) busy_poll: Duration,
+    /// Whether each worker stays on one core.
+    pub(crate) pin: bool,
 }
 
 /// Starts a worker.
@@ -69,13 +76,17 @@ pub(crate) fn spawn(
     engine.publish_gauges();
     let tunnels: Vec<_> = sockets.tunnels.iter().map(|(address, _)| *address).collect();
     let ports = Ports::new(&tunnels, engine.nat_ports_max())?;
+    let cores = if means.pin { Some(pin::cores()) } else { None };
     let (begun, has_begun) = mpsc::channel();
     // Built on its own thread, so that its buffers are memory near the core that uses them, and its ring
     // is its own.
     let run = move || {
+        if let Some(cores) = cores {
+            pin::keep(number, cores);
+        }
         let begin = |pool_len| {
             let pool = Pool::new(pool_len)?;
-            Ok(Worker::new(engine, sockets, ports, lessons, inbox, woken, pool, means.window))
+            Ok(Worker::new(number, engine, sockets, ports, lessons, inbox, woken, pool, means))
         };
         let run = match means.kind {
             DriverKind::Mmsg => begin(receive_mmsg::RECEIVE).map(|worker| (worker, None)),
@@ -97,10 +108,11 @@ pub(crate) fn spawn(
     };
     let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
     has_begun.recv().unwrap_or_else(|_| Err(io::Error::other("a worker's thread ended")))?;
-    Ok(Handle::new(commands, wake, counters, thread))
+    Ok(Handle::new(Inbox::new(commands, wake), counters, thread))
 }
 
 struct Worker {
+    number: usize,
     engine: Engine,
     sockets: Sockets,
     ports: Ports,
@@ -108,7 +120,12 @@ struct Worker {
     inbox: mpsc::Receiver<Command>,
     woken: UnixStream,
     pool: Pool,
+    /// There may be more in the inbox, although nobody wakes.
+    has_more: bool,
+    /// What is being handed over.
+    sweep: Option<Sweep>,
     window: Window,
+    spin: Spin,
     /// One for each tunnel socket.
     to_nodes: Vec<SendQueue>,
     /// One for all `nat` ports.
@@ -122,6 +139,7 @@ struct Worker {
 impl Worker {
     #[expect(clippy::too_many_arguments, reason = "each is one of its fields")]
     fn new(
+        number: usize,
         engine: Engine,
         sockets: Sockets,
         ports: Ports,
@@ -129,12 +147,13 @@ impl Worker {
         inbox: mpsc::Receiver<Command>,
         woken: UnixStream,
         pool: Pool,
-        window: Duration,
+        means: Means,
     ) -> Self {
         Self {
             to_nodes: sockets.tunnels.iter().map(|_| SendQueue::new()).collect(),
             by_nat: SendQueue::new(),
             to_clients: sockets.listeners.iter().map(|_| SendQueue::new()).collect(),
+            number,
             engine,
             sockets,
             ports,
@@ -142,40 +161,13 @@ impl Worker {
             inbox,
             woken,
             pool,
-            window: Window::new(window),
+            has_more: false,
+            sweep: None,
+            window: Window::new(means.window),
+            spin: Spin::new(means.busy_poll),
             overflows: Overflows::default(),
             errors: Errors::new(),
         }
-    }
-
-    /// Carries out what came in; false to end.
-    fn obey(&mut self) -> bool {
-        let mut drain = [0; 64];
-        while self.woken.read(&mut drain).is_ok_and(|read| read > 0) {}
-        while let Ok(command) = self.inbox.try_recv() {
-            match command {
-                Command::Apply(table) => self.engine.apply(table),
-                Command::SetSni(sni) => self.engine.set_sni(sni),
-                Command::SetFlowIdle(idle) => self.engine.set_flow_idle(idle),
-                Command::SampleFlows(most, reply) => {
-                    let flows = self.engine.flows(now()).take(most);
-                    let sample = flows.map(|flow| FlowSample {
-                        client: flow.tuple.client(),
-                        vip: flow.tuple.vip(),
-                        backend: flow.backend,
-                        idle: flow.idle,
-                        proved: flow.proved,
-                    });
-                    let _asker_left = reply.send(sample.collect());
-                }
-                Command::CountTraffic(reply) => {
-                    let _asker_left = reply.send(self.engine.traffic().collect());
-                }
-                Command::CountOverflow => self.count_overflow(),
-                Command::Stop => return false,
-            }
-        }
-        true
     }
 
     /// Opens the ports that the next batch may need, so that no datagram waits for one.

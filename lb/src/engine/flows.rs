@@ -32,7 +32,7 @@ pub const GUARD: Duration = Duration::from_secs(8);
 
 /// How long the node's success is waited for: a STUN transaction's whole life is 39.5 s, but a
 /// response that comes after the second retransmission's proves nothing about now.
-const CHECK_IDLE: Duration = Duration::from_secs(5);
+pub(crate) const CHECK_IDLE: Duration = Duration::from_secs(5);
 
 /// Most requests that wait for their success at a time.
 const CHECKS_MAX: usize = 16 * 1024;
@@ -229,6 +229,61 @@ impl Flows {
         }
     }
 
+    /// Flows of `most` slots from number `from` on: backend, last use, and how long before that each was
+    /// proved.
+    pub(super) fn scan(
+        &self,
+        from: usize,
+        most: usize,
+    ) -> impl Iterator<Item = (FiveTuple, BackendRef, Tick, Duration)> {
+        let flows = self.flows.scan(from, most);
+        flows.map(|(tuple, flow, used)| (*tuple, flow.backend(), used, flow.proof_age()))
+    }
+
+    pub(super) const fn slots(&self) -> usize {
+        self.flows.slots()
+    }
+
+    /// Forgets a flow that another engine follows.
+    pub(super) fn let_go(&mut self, tuple: &FiveTuple) {
+        if let Some((flow, _)) = self.flows.peek(tuple) {
+            self.traffic.freed(flow.backend());
+            self.flows.remove(tuple);
+        }
+    }
+
+    /// Takes over what another engine knows of a 5-tuple: a backend, since when it has been idle, and how
+    /// long before that it was proved. Where this one knows something itself, both agree on what one
+    /// engine would have made of it.
+    pub(super) fn adopt(
+        &mut self,
+        now: Tick,
+        tuple: &FiveTuple,
+        (backend, idle, proof_age): (BackendRef, Duration, Duration),
+        table: &Table,
+        counters: &Counters,
+    ) {
+        if idle >= self.idle {
+            return;
+        }
+        let (mut owner, mut idle, mut proved) = (backend, idle, idle + proof_age);
+        let known = self.flows.peek(tuple).filter(|(_, used)| used.age(now) < self.idle);
+        if let Some((flow, used)) = known {
+            let here = (flow.backend(), flow.proof_age() + used.age(now));
+            let theirs = (owner, proved);
+            (owner, proved) = one_owner(here, theirs, |backend| table.is_alive(backend));
+            idle = idle.min(used.age(now));
+        }
+        let gone = |flow: &Flow| self.traffic.freed(flow.backend());
+        let mut flow = Flow::proved(owner);
+        flow.used(proved.saturating_sub(idle));
+        let inserted = self.flows.insert_or(*tuple, flow, now.before(idle), gone);
+        self.traffic.bound(owner);
+        if inserted == Inserted::Evicting {
+            counters.evictions(TableLabel::Flows).add(1);
+        }
+    }
+
     /// Removes at most `most` of each kind that idled for too long; says how many it removed.
     pub(super) fn expire(&mut self, now: Tick, most: usize) -> usize {
         let gone = |flow: &Flow| self.traffic.freed(flow.backend());
@@ -240,4 +295,16 @@ impl Flows {
         // Checks are small and leave with later ones; only flows need a timer of their own.
         self.flows.oldest_at().map(|at| (at, self.idle))
     }
+}
+
+/// Which of two backends, each proved so long ago, has a flow, and when it was proved: the first one keeps
+/// it for as long as its guard lasts.
+fn one_owner(
+    here: (BackendRef, Duration),
+    theirs: (BackendRef, Duration),
+    is_alive: impl Fn(BackendRef) -> bool,
+) -> (BackendRef, Duration) {
+    let (first, second) = if here.1 >= theirs.1 { (here, theirs) } else { (theirs, here) };
+    let is_guarded = is_alive(first.0) && first.1 - second.1 < GUARD;
+    if first.0 == second.0 || !is_guarded { second } else { first }
 }

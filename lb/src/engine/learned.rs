@@ -186,6 +186,17 @@ impl Learned {
         self.by_cid.peek(&cid).map(|(owner, _)| owner.backend)
     }
 
+    /// IDs of `most` slots from number `from` on that are in use.
+    pub(super) fn scan(&self, now: Tick, from: usize, most: usize) -> impl Iterator<Item = Lesson> {
+        let entries = self.by_cid.scan(from, most);
+        let in_use = entries.filter(move |(_, _, used)| used.age(now) < LEARNED_IDLE);
+        in_use.map(|(&cid, owner, _)| Lesson { cid, backend: owner.backend })
+    }
+
+    pub(super) const fn slots(&self) -> usize {
+        self.by_cid.slots()
+    }
+
     /// Removes at most `most` entries that were not used for [`LEARNED_IDLE`]; says how many it
     /// removed.
     pub(super) fn expire(&mut self, now: Tick, most: usize) -> usize {

@@ -66,6 +66,30 @@ impl Connections {
         self.choices.len()
     }
 
+    pub(super) const fn hints(&self) -> &BoundedMap<FiveTuple, BackendRef> {
+        &self.hints
+    }
+
+    /// Forgets a hint that another engine has.
+    pub(super) fn let_go_of_hint(&mut self, tuple: &FiveTuple) {
+        self.hints.remove(tuple);
+    }
+
+    /// Takes over a hint that was idle for so long in another engine, unless there is a newer one here.
+    pub(super) fn adopt_hint(
+        &mut self,
+        now: Tick,
+        tuple: &FiveTuple,
+        to: BackendRef,
+        idle: Duration,
+        counters: &Counters,
+    ) {
+        let here = self.hints.peek(tuple).map(|(_, used)| used.age(now));
+        if idle < here.unwrap_or(HINT_IDLE) {
+            self.remember_hint(now.before(idle), tuple, to, counters);
+        }
+    }
+
     /// Removes at most `most` of each kind that idled for too long; says how many it removed.
     pub(super) fn expire(&mut self, now: Tick, most: usize) -> usize {
         self.hints.expire(now, HINT_IDLE, most) + self.choices.expire(now, CHOICE_IDLE, most)

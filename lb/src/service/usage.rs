@@ -72,7 +72,8 @@ impl Usage {
         let former = std::mem::take(&mut self.nodes);
         for (name, NodeTraffic { flows, forwarded, .. }) in counted {
             let before = former.get(&name).copied().unwrap_or_default();
-            let used = if forwarded == before.forwarded { before.used } else { Some(now) };
+            // It falls when a worker has ended, with what that had counted.
+            let used = if forwarded <= before.forwarded { before.used } else { Some(now) };
             self.nodes.insert(name, Node { flows, forwarded, used });
         }
     }
@@ -148,5 +149,7 @@ mod tests {
         assert_eq!(see(20, 0, 101), Some(1), "QUIC leaves no flow");
         assert_eq!(see(49, 0, 101), Some(1));
         assert_eq!(see(50, 0, 101), None);
+        assert_eq!(see(60, 0, 40), None, "a worker has ended");
+        assert_eq!(see(70, 0, 41), Some(1));
     }
 }

@@ -7,6 +7,7 @@ mod decision_table;
 mod hello;
 mod icmp;
 mod learned;
+mod moving;
 mod nat;
 mod node_states;
 mod replies;

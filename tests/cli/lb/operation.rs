@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kit::{Connection, Hello, quic};
+use kit::{Connection, Hello, quic, sample, stun};
 
 use super::world::{ROUTING, SERVERS, World, fleet};
 use crate::process::{Signal, eventually, get};
@@ -91,11 +91,11 @@ fn sighup_takes_over_what_can_change_and_names_what_cannot() {
     let mut world = World::start("");
     let config = world.folder.path("lb.toml");
     let text = fs::read_to_string(&config).expect("readable");
-    let other_port = text.replace("workers = 2", "workers = 1");
-    fs::write(&config, format!("{other_port}[quic]\nsni = false\n")).expect("written");
+    let other = text.replace("workers = 2", "workers = 1\npin = true");
+    fs::write(&config, format!("{other}[quic]\nsni = false\n")).expect("written");
     world.lb.signal(Signal::HUP);
     eventually("it says so", || {
-        world.lb.log().contains("io.workers has changed, which takes a restart")
+        world.lb.log().contains("io.pin has changed, which takes a restart")
     });
     // Without SNI, a hello that names a node is hashed like any other.
     let label = format!("{}.example.test", ROUTING.label(&SERVERS[1], 9));
@@ -111,5 +111,28 @@ fn sighup_takes_over_what_can_change_and_names_what_cannot() {
         world.lb.log().contains("the configuration in use is kept")
     });
     world.reaches(0, &quic::short(&ROUTING.cid(&SERVERS[0], 1), b"as before"));
+    assert!(!world.lb.has_ended());
+}
+
+#[test]
+fn sighup_changes_the_number_of_workers_and_media_go_on() {
+    let mut world = World::start("");
+    let config = world.folder.path("lb.toml");
+    let text = fs::read_to_string(&config).expect("readable");
+    let ufrag = ROUTING.ufrag(&SERVERS[0], 1);
+    let password = ROUTING.password(&ufrag);
+    world.reaches(0, &stun::check(&format!("{ufrag}:cli"), &password, [4; 12]));
+    for workers in [4, 1, 3] {
+        let changed = text.replace("workers = 2", &format!("workers = {workers}"));
+        fs::write(&config, changed).expect("written");
+        let before = world.lb.log().len();
+        world.lb.signal(Signal::HUP);
+        eventually("it says so", || {
+            world.lb.log()[before..].contains("io.workers has changed, and flows were handed over")
+        });
+        world.reaches(0, &sample::srtp());
+    }
+    assert_eq!(world.metric("onevip_lb_drops_total{reason=\"no_flow\"}"), 0);
+    assert!(!world.lb.log().contains("takes a restart"));
     assert!(!world.lb.has_ended());
 }

@@ -62,7 +62,7 @@ impl Worker {
     pub(super) fn patience(&mut self) -> Option<Duration> {
         let now = now();
         self.window.watch(now);
-        if !self.errors.of.is_empty() {
+        if self.has_chores() || !self.errors.of.is_empty() {
             return Some(Duration::ZERO);
         }
         self.engine.poll_timeout(now).map(|due| due - now)

@@ -23,9 +23,13 @@ impl Worker {
         let mut ready = self.poll_set();
         loop {
             self.open_ports();
-            wait(&mut ready, self.patience());
+            let timeout = self.patience();
+            if let Err(timeout) = self.spin.look(timeout, || wait(&mut ready, Some(Duration::ZERO)))
+            {
+                wait(&mut ready, timeout);
+            }
             // The wake-up pipe comes first, then listeners, tunnels, ports, as in `poll_set`.
-            if ready[0].revents != 0 && !self.obey() {
+            if (ready[0].revents != 0 || self.has_chores()) && !self.obey() {
                 return;
             }
             self.note_errors(&ready[1..]);
@@ -165,8 +169,8 @@ impl Worker {
     }
 }
 
-/// Sleeps until a descriptor is readable or the time is up.
-fn wait(ready: &mut [libc::pollfd], timeout: Option<Duration>) {
+/// Sleeps until a descriptor is readable or the time is up; says whether one is.
+fn wait(ready: &mut [libc::pollfd], timeout: Option<Duration>) -> bool {
     let milliseconds = match timeout {
         None => -1,
         // Rounded up, so that the wake-up is not too early; bounded, so that it fits.
@@ -180,4 +184,5 @@ fn wait(ready: &mut [libc::pollfd], timeout: Option<Duration>) {
         // Interrupted: nothing is ready.
         ready.iter_mut().for_each(|entry| entry.revents = 0);
     }
+    result > 0
 }

@@ -1,6 +1,9 @@
 //! A worker by `io_uring`: its sockets are watched, and one call tells what has come to them all.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
 
 use super::{Worker, now};
 use crate::driver::{
@@ -23,18 +26,38 @@ impl Worker {
                 ring.watch(Source::Port(lane.number()), socket);
             }
             let timeout = self.patience();
-            if ring.has_window() {
-                ring.wait(self.window.of_a_wait(), timeout);
-            } else {
-                self.window.deepen();
-                ring.wait(None, timeout);
-            }
-            if !self.serve(&mut ring) {
+            self.wait(&mut ring, timeout);
+            if !self.serve(&mut ring) || self.has_chores() && !self.obey() {
                 return;
             }
             self.on_timeout();
             self.engine.publish_gauges();
         }
+    }
+
+    /// Waits until something has come, or for so long.
+    fn wait(&mut self, ring: &mut Ring, mut timeout: Option<Duration>) {
+        let mut window = if ring.has_window() {
+            self.window.of_a_wait()
+        } else {
+            self.window.deepen();
+            None
+        };
+        if self.spin.is_asked_for() {
+            // Looking again and again begins where a window has brought nothing.
+            if let Some((_, most)) = window {
+                let most = timeout.map_or(most, |timeout| timeout.min(most));
+                if ring.wait(window.take(), Some(most)) {
+                    return;
+                }
+                timeout = timeout.map(|timeout| timeout - most);
+            }
+            match self.spin.look(timeout, || ring.wait(None, Some(Duration::ZERO))) {
+                Ok(()) => return,
+                Err(left) => timeout = left,
+            }
+        }
+        ring.wait(window, timeout);
     }
 
     /// Serves all that has come; false to end.

@@ -1,0 +1,334 @@
+//! More workers, and fewer, while media flow: no flow is lost, in either direction, by either driver.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{SocketAddr, UdpSocket},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use control::fleet::Fleet;
+use kit::{FleetText, Node, Routing, sample, stun};
+use lb::{
+    Config, DropReason, LoadBalancer,
+    config::{DriverKind, Io},
+    counters::{ClassLabel, Counters, Direction, TableLabel},
+};
+use wire::{FiveTuple, tunnel};
+
+const VERIFIED: Routing = Routing::encrypted(0).verified();
+const OPEN: Routing = Routing::plain(1);
+
+/// Nodes: the first two by tunnel, the last by `nat`.
+const NODES: u8 = 3;
+
+const CLIENTS: u8 = 90;
+
+struct World {
+    lb: LoadBalancer,
+    nodes: Vec<UdpSocket>,
+    clients: Vec<UdpSocket>,
+}
+
+fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket takes it");
+    socket
+}
+
+fn local(socket: &UdpSocket) -> SocketAddr {
+    socket.local_addr().expect("bound")
+}
+
+const fn node_of(client: u8) -> u8 {
+    client % NODES
+}
+
+/// A client's media, which say whose they are.
+fn media(client: u8, number: u32) -> Vec<u8> {
+    [&sample::srtp()[..], &[client], &number.to_be_bytes()].concat()
+}
+
+fn read(media: &[u8]) -> (u8, u32) {
+    let [.., client, a, b, c, d] = *media else { panic!("too short: {media:?}") };
+    (client, u32::from_be_bytes([a, b, c, d]))
+}
+
+impl World {
+    /// With one worker, which has met nobody.
+    fn start(driver: DriverKind, flow_idle: Duration) -> Self {
+        let nodes: Vec<_> = (0..NODES).map(|_| socket()).collect();
+        let fleet = FleetText::new(&[VERIFIED, OPEN]);
+        let text = (0..).zip(&nodes).fold(fleet, |text, (number, socket)| {
+            let node = Node::new(&format!("sfu-{number}"), local(socket));
+            let node = node.server_id(&[0, 0, 0, number]);
+            text.node(if number < NODES - 1 { node } else { node.forward("nat") })
+        });
+        let fleet = Fleet::parse("fleet.toml".as_ref(), &text.to_string()).expect("valid").0;
+        let any = kit::address("127.0.0.1:0");
+        let mut config = Config {
+            io: Io { driver, workers: 1, tunnel: any, ..Io::default() },
+            ..Config::listening_on(any)
+        };
+        config.limits.flows = 10_000;
+        config.limits.nat_mappings = 10_000;
+        config.limits.flow_idle = flow_idle;
+        let lb = LoadBalancer::start(&config, fleet).expect("the system has this driver");
+        Self { lb, nodes, clients: (0..CLIENTS).map(|_| socket()).collect() }
+    }
+
+    fn vip(&self) -> SocketAddr {
+        self.lb.listeners()[0]
+    }
+
+    fn send(&self, client: u8, datagram: &[u8]) {
+        self.clients[usize::from(client)].send_to(datagram, self.vip()).expect("sent");
+    }
+
+    /// What comes to a node next, and where it must answer.
+    fn at_node(&self, node: u8) -> (Vec<u8>, SocketAddr, Option<FiveTuple>) {
+        let mut buffer = [0; 2_000];
+        let (len, from) = self.nodes[usize::from(node)].recv_from(&mut buffer).expect("it arrives");
+        if node == NODES - 1 {
+            return (buffer[..len].to_vec(), from, None);
+        }
+        let (tuple, payload) = tunnel::decode(&buffer[..len]).expect("behind a header");
+        (payload.to_vec(), from, Some(tuple))
+    }
+
+    /// All that comes to a node, until it has stopped.
+    fn all_at_node(&self, node: u8, done: &AtomicBool) -> Vec<(u8, u32)> {
+        let socket = &self.nodes[usize::from(node)];
+        socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a socket takes it");
+        let (mut all, mut buffer) = (Vec::new(), [0; 2_000]);
+        loop {
+            match socket.recv(&mut buffer) {
+                Ok(len) => all.push(read(&buffer[..len])),
+                Err(_) if done.load(Ordering::Relaxed) => return all,
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn check(&self, client: u8, routing: &Routing) {
+        let ufrag = routing.ufrag(&[0, 0, 0, node_of(client)], client.into());
+        let password = routing.password(&ufrag);
+        let check = stun::check(&format!("{ufrag}:client"), &password, [client; 12]);
+        self.send(client, &check);
+    }
+
+    /// Binds each client's flow by a check that proves itself.
+    fn bind(&self) {
+        for client in 0..CLIENTS {
+            self.check(client, &VERIFIED);
+            self.at_node(node_of(client));
+        }
+    }
+
+    /// All clients send media, which come to their nodes. Says where each answers.
+    fn media_arrive(&self, number: u32) -> BTreeMap<u8, (SocketAddr, Option<FiveTuple>)> {
+        (0..CLIENTS).for_each(|client| self.send(client, &media(client, number)));
+        let mut ways = BTreeMap::new();
+        for _ in 0..CLIENTS / NODES {
+            for node in 0..NODES {
+                let (datagram, from, tuple) = self.at_node(node);
+                let (client, told) = read(&datagram);
+                assert_eq!((node_of(client), told), (node, number), "client {client}");
+                ways.insert(client, (from, tuple));
+            }
+        }
+        assert!(ways.keys().copied().eq(0..CLIENTS), "each of them once");
+        ways
+    }
+
+    /// Nodes answer so, and all clients hear it.
+    fn answers_arrive(&self, ways: &BTreeMap<u8, (SocketAddr, Option<FiveTuple>)>, number: u32) {
+        let mut buffer = [0; 2_000];
+        for (&client, (lb, tuple)) in ways {
+            let bytes = media(client, number);
+            let bytes = tuple.map_or_else(|| bytes.clone(), |tuple| kit::tunnelled(&tuple, &bytes));
+            self.nodes[usize::from(node_of(client))].send_to(&bytes, lb).expect("sent");
+            let socket = &self.clients[usize::from(client)];
+            let (len, from) = socket.recv_from(&mut buffer).expect("it arrives");
+            assert_eq!((read(&buffer[..len]), from), ((client, number), self.vip()));
+        }
+    }
+
+    fn sum(&self, read: impl Fn(&Counters) -> u64) -> u64 {
+        self.lb.counters().map(read).sum()
+    }
+
+    fn drops(&self) -> u64 {
+        self.sum(|counters| DropReason::ALL.iter().map(|&r| counters.drops(r).value()).sum())
+    }
+
+    fn flows(&self) -> u64 {
+        self.sum(|counters| counters.entries(TableLabel::Flows).value())
+    }
+}
+
+fn from_clients(counters: &Counters) -> u64 {
+    counters.datagrams(Direction::Client, ClassLabel::Rtp).value()
+}
+
+fn flows_survive_any_number_of_workers(driver: DriverKind) {
+    let world = World::start(driver, Duration::from_secs(60));
+    world.bind();
+    let mut number = 0;
+    let mut ways = world.media_arrive(number);
+    for workers in [3, 1, 2, 8, 3] {
+        world.lb.resize(workers).expect("it can be changed");
+        assert_eq!(world.lb.workers(), workers);
+        number += 1;
+        // Nodes have not heard from the worker that a client is at now.
+        world.answers_arrive(&ways, number);
+        let before: Vec<_> = world.lb.counters().map(from_clients).collect();
+        ways = world.media_arrive(number);
+        world.answers_arrive(&ways, number);
+        let after = world.lb.counters().map(from_clients);
+        let used: Vec<_> = after.zip(before).map(|(after, before)| after > before).collect();
+        assert!((0..used.len()).all(|worker| used[worker] == (worker < workers)), "{used:?}");
+        // Each by the tunnel of the worker that its client is at.
+        let tunnels: BTreeSet<_> = ways.values().filter_map(|(lb, t)| t.map(|_| *lb)).collect();
+        assert_eq!(tunnels.len(), workers);
+    }
+    assert_eq!(world.drops(), 0);
+}
+
+#[test]
+fn flows_survive_any_number_of_workers_by_recvmmsg() {
+    flows_survive_any_number_of_workers(DriverKind::Mmsg);
+}
+
+#[test]
+fn flows_survive_any_number_of_workers_by_io_uring() {
+    flows_survive_any_number_of_workers(DriverKind::Uring);
+}
+
+fn no_datagram_is_lost_while_the_number_changes(driver: DriverKind) {
+    let world = World::start(driver, Duration::from_secs(60));
+    world.bind();
+    let done = AtomicBool::new(false);
+    let (sent, received) = thread::scope(|scope| {
+        let readers: Vec<_> = (0..NODES)
+            .map(|node| {
+                let (world, done) = (&world, &done);
+                scope.spawn(move || world.all_at_node(node, done))
+            })
+            .collect();
+        let sender = scope.spawn(|| {
+            let mut number = 0;
+            while !done.load(Ordering::Relaxed) {
+                (0..CLIENTS).for_each(|client| world.send(client, &media(client, number)));
+                number += 1;
+                thread::sleep(Duration::from_millis(2));
+            }
+            number
+        });
+        for workers in [3, 1, 4, 2, 1] {
+            thread::sleep(Duration::from_millis(50));
+            world.lb.resize(workers).expect("it can be changed");
+        }
+        thread::sleep(Duration::from_millis(50));
+        done.store(true, Ordering::Relaxed);
+        let received = readers.into_iter().map(|reader| reader.join().expect("no panic"));
+        let received: Vec<_> = received.collect();
+        (sender.join().expect("no panic"), received)
+    });
+    for (node, received) in (0..).zip(received) {
+        let clients = (0..CLIENTS).filter(|&client| node_of(client) == node);
+        let of_one = |client| (0..sent).map(move |number| (client, number));
+        let expected: BTreeSet<_> = clients.flat_map(of_one).collect();
+        let count = received.len();
+        let received: BTreeSet<_> = received.into_iter().collect();
+        assert_eq!((received.len(), count), (expected.len(), expected.len()), "at node {node}");
+        assert!(received == expected, "another one's at node {node}");
+    }
+    assert_eq!(world.drops(), 0);
+}
+
+#[test]
+fn no_datagram_is_lost_while_the_number_of_workers_changes_by_recvmmsg() {
+    no_datagram_is_lost_while_the_number_changes(DriverKind::Mmsg);
+}
+
+#[test]
+fn no_datagram_is_lost_while_the_number_of_workers_changes_by_io_uring() {
+    no_datagram_is_lost_while_the_number_changes(DriverKind::Uring);
+}
+
+#[test]
+fn what_a_node_answers_after_the_change_binds_the_flow_where_its_client_is_by_then() {
+    let world = World::start(DriverKind::Auto, Duration::from_secs(60));
+    let mut ways = BTreeMap::new();
+    for client in 0..CLIENTS {
+        world.check(client, &OPEN);
+        let (_, from, tuple) = world.at_node(node_of(client));
+        ways.insert(client, (from, tuple));
+    }
+    world.lb.resize(3).expect("it can be changed");
+    let changed = Instant::now();
+    for (&client, (lb, tuple)) in &ways {
+        let to = local(&world.clients[usize::from(client)]);
+        let success = stun::success(to, "anything", [client; 12]);
+        let bytes = tuple.map_or_else(|| success.clone(), |tuple| kit::tunnelled(&tuple, &success));
+        world.nodes[usize::from(node_of(client))].send_to(&bytes, lb).expect("sent");
+        world.clients[usize::from(client)].recv(&mut [0; 2_000]).expect("it is answered");
+    }
+    while changed.elapsed() < Duration::from_millis(1_500) {
+        world.lb.tidy();
+        thread::sleep(Duration::from_millis(50));
+    }
+    world.media_arrive(1);
+    assert_eq!(world.drops(), 0);
+    // In the end each flow is at one worker.
+    assert!(world.flows() > u64::from(CLIENTS), "they were copied");
+    while world.flows() != u64::from(CLIENTS) {
+        assert!(changed.elapsed() < Duration::from_secs(12), "{} are left", world.flows());
+        world.lb.tidy();
+        thread::sleep(Duration::from_millis(50));
+    }
+    world.media_arrive(2);
+    assert_eq!(world.drops(), 0);
+}
+
+#[test]
+fn workers_that_leave_end_when_nothing_comes_to_them_and_what_they_counted_stays() {
+    let world = World::start(DriverKind::Auto, Duration::from_secs(2));
+    world.bind();
+    world.lb.resize(4).expect("it can be changed");
+    let workers = || {
+        let tasks = procfs::process::Process::myself().expect("it runs").tasks().expect("listed");
+        let names = tasks.filter_map(|task| Some(task.ok()?.status().ok()?.name));
+        names.filter(|name| name.starts_with("worker-")).count()
+    };
+    let mut number = 0;
+    world.media_arrive(number);
+    assert_eq!((workers(), world.sum(from_clients)), (4, u64::from(CLIENTS)));
+    let ports = || world.sum(|counters| counters.nat_ports().value());
+    let ports_of_all = ports();
+    world.lb.resize(1).expect("it can be changed");
+    assert_eq!(workers(), 4, "they may still be answered");
+    let began = Instant::now();
+    while workers() > 1 {
+        assert!(began.elapsed() < Duration::from_secs(30), "{} workers are left", workers());
+        number += 1;
+        world.media_arrive(number);
+        world.lb.tidy();
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert!(began.elapsed() > Duration::from_secs(6), "after {:?}", began.elapsed());
+    assert!(world.lb.is_running());
+    world.lb.tidy();
+    assert!(ports() < ports_of_all, "what they had is there no more");
+    // Once more: they count on where those before them stopped.
+    let count = |number: u32| u64::from(number + 1) * u64::from(CLIENTS);
+    assert_eq!(world.sum(from_clients), count(number));
+    assert_eq!(world.flows(), u64::from(CLIENTS), "each flow is at one worker");
+    world.lb.resize(3).expect("it can be changed");
+    number += 1;
+    world.media_arrive(number);
+    assert_eq!((workers(), world.sum(from_clients)), (3, count(number)));
+    assert_eq!(world.drops(), 0);
+}
