@@ -102,8 +102,8 @@ pub struct Engine {
     /// it is converted once.
     now: Tick,
     heard: Instant,
-    /// When nothing was found that is to go. Nothing can be due before the next tick then, so a batch
-    /// asks the tables once.
+    /// When nothing was found that is to go. Hardly anything can be due before the next tick then, so the
+    /// datagrams of a batch ask the tables once.
     expired: Option<Tick>,
     counters: Arc<Counters>,
     listeners: Vec<SocketAddr>,
@@ -296,6 +296,9 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.tick(now);
         self.flush_holds(now);
+        // Whoever waits for what is due must not wait for the next tick: a datagram of this one may have
+        // brought another entry to the end of a table than was looked at.
+        self.expired = None;
         self.expire(now, EXPIRED_PER_TIMEOUT);
     }
 
