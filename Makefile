@@ -7,7 +7,7 @@ CARGO ?= cargo
 NEXTEST := $(CARGO) nextest run --workspace --no-fail-fast
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint fmt doc unit instructions instructions-accept fuzz bench bench-docs overload coverage deny interop need-build need-test need-nextest
+.PHONY: help demo test test-all lint fmt doc unit unit-mmsg instructions instructions-accept fuzz bench bench-docs overload coverage deny interop need-build need-test need-nextest
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ lint: need-build
 
 unit: need-test need-nextest
 	$(NEXTEST)
+
+# What `auto` is on a system that has no io_uring, or keeps it from the LB.
+unit-mmsg: need-test need-nextest ## The LB's tests once more, and those end to end, as if there were no io_uring
+	scripts/without-uring $(NEXTEST) -E '(package(lb) | package(onevip) & (binary(e2e) | binary(cli) | binary(allocations) | binary(browser))) & not test(uring)'
 
 instructions: need-build ## What each row of the decision table costs in instructions, held to a baseline
 	scripts/instructions

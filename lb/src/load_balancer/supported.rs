@@ -5,8 +5,8 @@ use control::fleet::{Fleet, Forward};
 use super::Unsupported;
 use crate::{Config, driver};
 
-/// Files of one worker besides its listeners and ports: two tunnels, two pipes' ends, an epoll.
-const FILES_OF_WORKER: usize = 5;
+/// Files of one worker besides its listeners and ports: two tunnels, two pipes' ends, an epoll, a ring.
+const FILES_OF_WORKER: usize = 6;
 
 /// Files of the process besides: its logs, its signals, its timers, and who asks for metrics.
 const FILES_OF_PROCESS: usize = 64;

@@ -329,6 +329,6 @@ fn ports_beyond_what_the_system_allows_are_refused_with_a_sentence() {
     let arguments = ["lb", "--config", &config];
     let mut limited = Running::start_with_files(300, &arguments, &folder.path("log"));
     assert_eq!(limited.wait(), 2, "{}", limited.log());
-    let says = "limits.nat_ports = 5000 needs up to 10070 open files, and the system allows 300";
+    let says = "limits.nat_ports = 5000 needs up to 10072 open files, and the system allows 300";
     assert!(limited.log().contains(says), "{}", limited.log());
 }
