@@ -15,7 +15,7 @@ help: ## Show what there is
 demo: need-build ## The whole system in one process, with clients that change networks
 	$(CARGO) run --release --quiet -- demo $(ARGS)
 
-test: lint unit instructions doc ## What gates every change: formatting, lints, all tests, instruction counts, documentation
+test: lint unit unit-mmsg instructions doc ## What gates every change: formatting, lints, all tests, what decisions cost, documentation
 
 test-all: test deny coverage fuzz bench ## The gate, and everything that takes long
 

@@ -184,14 +184,21 @@ fn trains_of_several_connections_are_delivered_in_order_by_io_uring() {
     delivers_everything_in_order_by(one_by(DriverKind::Uring));
 }
 
-#[test]
-fn workers_that_poll_busily_deliver_the_same_by_either_driver() {
-    for driver in [DriverKind::Mmsg, DriverKind::Uring] {
-        for batch_window in [Duration::ZERO, Io::default().batch_window] {
-            let busy_poll = Duration::from_millis(1);
-            delivers_everything_in_order_by(Io { busy_poll, batch_window, ..one_by(driver) });
-        }
+fn delivers_the_same_polling_busily_by(driver: DriverKind) {
+    for batch_window in [Duration::ZERO, Io::default().batch_window] {
+        let busy_poll = Duration::from_millis(1);
+        delivers_everything_in_order_by(Io { busy_poll, batch_window, ..one_by(driver) });
     }
+}
+
+#[test]
+fn workers_that_poll_busily_deliver_the_same_by_recvmmsg() {
+    delivers_the_same_polling_busily_by(DriverKind::Mmsg);
+}
+
+#[test]
+fn workers_that_poll_busily_deliver_the_same_by_io_uring() {
+    delivers_the_same_polling_busily_by(DriverKind::Uring);
 }
 
 /// CPU time of this process so far.
@@ -199,19 +206,26 @@ fn busy_time() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("the system has it").into()
 }
 
+fn sleeps_although_it_polls_busily_by(driver: DriverKind) {
+    let io = Io { busy_poll: Duration::from_millis(1), ..one_by(driver) };
+    let config = Config { io, ..Config::listening_on(kit::address("127.0.0.1:0")) };
+    let lb = LoadBalancer::start(&config, Fleet::empty()).expect("the system has this driver");
+    socket().send_to(&[0; 20], lb.listeners()[0]).expect("sent");
+    thread::sleep(Duration::from_millis(100));
+    let before = busy_time();
+    thread::sleep(Duration::from_millis(500));
+    let spent = busy_time() - before;
+    assert!(spent < Duration::from_millis(100), "{spent:?} of 500 ms by {driver:?}");
+}
+
 #[test]
-fn a_worker_to_which_nothing_comes_sleeps_although_it_polls_busily() {
-    for driver in [DriverKind::Mmsg, DriverKind::Uring] {
-        let io = Io { busy_poll: Duration::from_millis(1), ..one_by(driver) };
-        let config = Config { io, ..Config::listening_on(kit::address("127.0.0.1:0")) };
-        let lb = LoadBalancer::start(&config, Fleet::empty()).expect("the system has this driver");
-        socket().send_to(&[0; 20], lb.listeners()[0]).expect("sent");
-        thread::sleep(Duration::from_millis(100));
-        let before = busy_time();
-        thread::sleep(Duration::from_millis(500));
-        let spent = busy_time() - before;
-        assert!(spent < Duration::from_millis(100), "{spent:?} of 500 ms by {driver:?}");
-    }
+fn a_worker_to_which_nothing_comes_sleeps_although_it_polls_busily_by_recvmmsg() {
+    sleeps_although_it_polls_busily_by(DriverKind::Mmsg);
+}
+
+#[test]
+fn a_worker_to_which_nothing_comes_sleeps_although_it_polls_busily_by_io_uring() {
+    sleeps_although_it_polls_busily_by(DriverKind::Uring);
 }
 
 #[test]
