@@ -1,10 +1,12 @@
 //! The least that forwarding can cost: everything goes on as it came, and nothing is looked at.
 
 use std::{
-    io::{IoSlice, IoSliceMut},
-    net::{SocketAddr, UdpSocket},
+    io::{ErrorKind, IoSlice, IoSliceMut},
+    net::{SocketAddr, SocketAddrV4, UdpSocket},
     os::fd::AsRawFd,
     sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -48,6 +50,22 @@ impl Depth {
     }
 }
 
+/// Waits for an address that the kernel has not yet taken from the process before.
+fn bind(address: SocketAddrV4) -> UdpSocket {
+    let begun = Instant::now();
+    loop {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < PATIENCE => {
+                thread::sleep(Duration::from_millis(100));
+            }
+            bound => return bound.expect("the address is free"),
+        }
+    }
+}
+
+/// How long at most.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Where it receives, and where it sends from.
 pub(crate) fn sockets(load: &Load) -> [UdpSocket; 2] {
     let (from, to) = match load.way {
@@ -55,7 +73,7 @@ pub(crate) fn sockets(load: &Load) -> [UdpSocket; 2] {
         Way::ToClients => (OUT, VIP),
     };
     [from, to].map(|address| {
-        let socket = UdpSocket::bind(address).expect("the address is free");
+        let socket = bind(address);
         setsockopt(&socket, sockopt::RcvBufForce, &KEPT_BYTES).expect("root may");
         setsockopt(&socket, sockopt::SndBufForce, &KEPT_BYTES).expect("root may");
         socket

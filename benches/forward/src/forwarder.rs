@@ -7,7 +7,7 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -162,9 +162,18 @@ impl Forwarder {
                 let order = Order { forwarder: self, load: *load };
                 let order = serde_json::to_string(&order).expect("plain data");
                 let program = std::env::current_exe().map_err(|error| error.to_string())?;
-                let mut command = Command::new(program);
-                command.args(["--be", &order]).stdin(Stdio::piped()).stdout(Stdio::piped());
-                Running::ours(spawn(place, command)?)
+                let begun = Instant::now();
+                loop {
+                    let mut command = Command::new(&program);
+                    command.args(["--be", &order]).stdin(Stdio::piped()).stdout(Stdio::piped());
+                    match Running::ours(spawn(place, command)?) {
+                        // The kernel takes apart what the one before had for a while after that has ended.
+                        Err(why) if why.contains("in use") && begun.elapsed() < PATIENCE => {
+                            thread::sleep(Duration::from_millis(100));
+                        }
+                        started => return started,
+                    }
+                }
             }
         }
     }
@@ -244,7 +253,11 @@ pub(crate) const READY: &str = "ready";
 impl Drop for Running {
     fn drop(&mut self) {
         // Ours end when their input does, and what they have can be large.
-        self.asked = None;
+        let is_ours = self.asked.take().is_some();
+        let begun = Instant::now();
+        while is_ours && self.is_alive() && begun.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(5));
+        }
         if let Some(child) = &mut self.child {
             peers::end(child);
         }

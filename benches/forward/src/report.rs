@@ -118,7 +118,9 @@ impl Report {
 
     /// Writes everything where it belongs; says where that is.
     pub(crate) fn save(&self) -> io::Result<PathBuf> {
-        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        // This package is two folders below.
+        let mut root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let root = root.nth(2).ok_or(io::ErrorKind::NotFound)?;
         let directory = match std::env::var_os("ONEVIP_BENCH_DOCS") {
             Some(_) => root.join("docs/bench"),
             None => root.join("target/bench-forward"),

@@ -58,6 +58,8 @@ impl Window {
         if busy {
             let cost = (spent.saturating_sub(spent_before)).as_secs_f64() / self.in_epoch as f64;
             self.trial.learn(cost);
+        } else {
+            self.trial.rest();
         }
         self.epoch = Some((now, spent));
         self.in_epoch = 0;

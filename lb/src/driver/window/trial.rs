@@ -34,6 +34,11 @@ impl Trial {
         self.waits
     }
 
+    /// Ends an epoch that says nothing: nobody is kept waiting until there is another load.
+    pub(super) const fn rest(&mut self) {
+        *self = Self::new();
+    }
+
     /// Ends an epoch, whose datagrams cost so much each.
     pub(super) fn learn(&mut self, cost: f64) {
         let known = if self.waits { &mut self.waited } else { &mut self.at_once };
@@ -79,6 +84,16 @@ mod tests {
         for waiting in [1.9, 2.0, 9.0] {
             assert_eq!(waited(&mut Trial::new(), 160, |_| [1.95, waiting]), 5, "{waiting}");
         }
+    }
+
+    #[test]
+    fn whoever_waited_when_the_load_ended_does_not_wait_on() {
+        let mut trial = Trial::new();
+        waited(&mut trial, 10, |_| [2.0, 1.0]);
+        assert!(trial.waits());
+        trial.rest();
+        assert!(!trial.waits());
+        assert_eq!(waited(&mut trial, 160, |_| [2.0, 1.0]), 155, "and it learns anew");
     }
 
     #[test]
