@@ -54,7 +54,7 @@ pub struct KindReport {
 }
 
 /// So many changes of address never all keep to one LB by chance.
-const SURELY_BOTH_LBS: usize = 20;
+pub(crate) const SURELY_BOTH_LBS: usize = 20;
 
 impl KindReport {
     /// How many changes led to another LB.

@@ -117,7 +117,11 @@ impl Demo {
         };
         let endpoints = etcd.as_ref().map(|etcd| lock(etcd).endpoints());
         let (vip, nodes) = (options.vip, options.nodes);
-        let shape = Shape { vip, nodes, etcd: endpoints, ..Shape::default() };
+        let mut shape = Shape { vip, nodes, etcd: endpoints, ..Shape::default() };
+        if options.rotate == 0 {
+            // As in a fleet; short ones are for those who watch a rotation.
+            shape.cid_lifetime = sfu::quic::CID_LIFETIME;
+        }
         let system = Arc::new(System::start(&shape).await?);
         Ok(Self { system, progress: Arc::default(), options, etcd })
     }
@@ -128,7 +132,8 @@ impl Demo {
         self.etcd.as_ref().map(|etcd| lock(etcd).endpoints()).unwrap_or_default()
     }
 
-    /// Lets clients move about for the time that the options say, and until each has moved once.
+    /// Lets clients move about for the time that the options say, and until each has moved once, one of each
+    /// kind to another LB.
     /// `show` is told what happens.
     ///
     /// # Errors

@@ -56,6 +56,10 @@ impl FleetKeys {
 
 /// How long a connection ID lives, unless a configuration says otherwise: connections that live have moved
 /// to another routing configuration by then.
+///
+/// Not shorter than it need be: where a client retires an ID within the microseconds in which its time is
+/// up here, quinn-proto 0.11.19 issues two for it, and the client must end the connection (RFC 9000 section
+/// 5.1.1, `CONNECTION_ID_LIMIT_ERROR`).
 pub const CID_LIFETIME: Duration = Duration::from_mins(2);
 
 /// An endpoint on a socket, whose connection IDs live for `cid_lifetime`.

@@ -9,16 +9,19 @@ use std::{
 };
 
 use control::fleet::Fleet;
-use kit::{FleetText, Node, Routing, quic};
+use kit::{Routing, quic};
 use lb::{
     Config, LoadBalancer,
     config::{DriverKind, Io},
+    counters::Direction,
 };
 use nix::{
     sys::socket::{setsockopt, sockopt::UdpGsoSegment},
     time::{ClockId, clock_gettime},
 };
-use wire::{FiveTuple, tunnel};
+use wire::tunnel;
+
+use crate::sockets::{NODES, Way, at_node, by_tunnel, fleet, socket};
 
 const ROUTING: Routing = Routing::plain(0);
 
@@ -30,23 +33,10 @@ fn cut_into(segment: usize) -> i32 {
     i32::try_from(segment).expect("a datagram is small")
 }
 
-/// Nodes: the first two by tunnel, the last by `nat`.
-const NODES: u8 = 3;
-
 const CLIENTS: u8 = 3;
 
 /// What arrived, by who sent it and whom it reached, in the order of arrival.
 type Deliveries = BTreeMap<(u8, u8), Vec<Vec<u8>>>;
-
-fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
-    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket takes it");
-    socket
-}
-
-fn local(socket: &UdpSocket) -> SocketAddr {
-    socket.local_addr().expect("bound")
-}
 
 /// A connection's datagram: whom it is for, who sends it and which one it is stand behind its ID.
 fn datagram(node: u8, client: u8, number: u8, len: usize) -> Vec<u8> {
@@ -86,27 +76,20 @@ fn send(clients: &[UdpSocket], vip: SocketAddr) -> Deliveries {
     sent
 }
 
-/// How a node answers each client: by an LB's address, behind a header in tunnel mode.
-type Ways = BTreeMap<(u8, u8), (SocketAddr, Option<FiveTuple>)>;
+/// How each node answers each client.
+type Ways = BTreeMap<(u8, u8), Way>;
 
 /// What the nodes receive, and where from.
 fn at_nodes(nodes: &[UdpSocket], sent: &Deliveries) -> (Deliveries, Ways) {
     let (mut arrived, mut ways) = (Deliveries::new(), Ways::new());
-    let mut buffer = [0; 2_000];
     for (node, socket) in (0..).zip(nodes) {
         let expected = (0..CLIENTS).map(|client| sent[&(node, client)].len()).sum();
         for _ in 0..expected {
-            let (len, lb) = socket.recv_from(&mut buffer).expect("it arrives");
-            let (tuple, payload) = if node < NODES - 1 {
-                let (tuple, payload) = tunnel::decode(&buffer[..len]).expect("behind a header");
-                (Some(tuple), payload)
-            } else {
-                (None, &buffer[..len])
-            };
-            let (to, client) = ends(payload);
+            let (payload, way) = at_node(node, socket);
+            let (to, client) = ends(&payload);
             assert_eq!(to, node, "a datagram for another node");
-            ways.insert((node, client), (lb, tuple));
-            arrived.entry((node, client)).or_default().push(payload.to_vec());
+            ways.insert((node, client), way);
+            arrived.entry((node, client)).or_default().push(payload);
         }
     }
     (arrived, ways)
@@ -129,7 +112,7 @@ fn answer(nodes: &[UdpSocket], ways: &Ways) -> Deliveries {
     }
     for ((node, lb), train) in trains {
         let socket = &nodes[usize::from(node)];
-        let header = if node < NODES - 1 { tunnel::HEADER_LEN } else { 0 };
+        let header = if by_tunnel(node) { tunnel::HEADER_LEN } else { 0 };
         setsockopt(socket, UdpGsoSegment, &cut_into(header + SEGMENT)).expect("the system has GSO");
         socket.send_to(&train, lb).expect("sent");
     }
@@ -158,12 +141,7 @@ fn one_by(driver: DriverKind) -> Io {
 
 fn delivers_everything_in_order_by(io: Io) {
     let nodes: Vec<_> = (0..NODES).map(|_| socket()).collect();
-    let text = (0..).zip(&nodes).fold(FleetText::new(&[ROUTING]), |text, (number, socket)| {
-        let node = Node::new(&format!("sfu-{number}"), local(socket));
-        let node = node.server_id(&[0, 0, 0, number]);
-        text.node(if number < NODES - 1 { node } else { node.forward("nat") })
-    });
-    let fleet = Fleet::parse("fleet.toml".as_ref(), &text.to_string()).expect("valid").0;
+    let fleet = fleet(&[ROUTING], &nodes);
     let config = Config { io, ..Config::listening_on(kit::address("127.0.0.1:0")) };
     let lb = LoadBalancer::start(&config, fleet).expect("the system has this driver");
     let clients: Vec<_> = (0..CLIENTS).map(|_| socket()).collect();
@@ -211,7 +189,14 @@ fn sleeps_although_it_polls_busily_by(driver: DriverKind) {
     let config = Config { io, ..Config::listening_on(kit::address("127.0.0.1:0")) };
     let lb = LoadBalancer::start(&config, Fleet::empty()).expect("the system has this driver");
     socket().send_to(&[0; 20], lb.listeners()[0]).expect("sent");
-    thread::sleep(Duration::from_millis(100));
+    let came = || lb.counters().any(|counters| counters.bytes(Direction::Client).value() > 0);
+    for _ in 0..1_000 {
+        if came() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(came(), "nothing to be busy with");
     let before = busy_time();
     thread::sleep(Duration::from_millis(500));
     let spent = busy_time() - before;

@@ -16,7 +16,10 @@ use lb::{
 use tokio::net::TcpListener;
 use wire::{FiveTuple, tunnel};
 
-use crate::support::{PATIENCE, get};
+use crate::{
+    sockets::{local, socket},
+    support::{PATIENCE, get},
+};
 
 const ROUTING: Routing = Routing::plain(0).verified();
 
@@ -26,16 +29,6 @@ const FOREIGN: [u8; 4] = [0, 0, 0, 3];
 
 /// Datagrams of each kind that are sent in turns.
 const TURNS: u8 = 100;
-
-fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
-    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket takes it");
-    socket
-}
-
-fn local(socket: &UdpSocket) -> SocketAddr {
-    socket.local_addr().expect("bound")
-}
 
 /// An LB, a node that is there, and two that are not any more.
 struct World {

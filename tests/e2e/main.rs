@@ -14,6 +14,7 @@ mod mtu;
 mod nodes;
 mod rooms;
 mod rotation;
+mod sockets;
 mod support;
 mod trust;
 mod whip;

@@ -8,20 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control::fleet::Fleet;
-use kit::{FleetText, Node, Routing, sample, stun};
+use kit::{Routing, sample, stun};
 use lb::{
     Config, DropReason, LoadBalancer,
     config::{DriverKind, Io},
     counters::{ClassLabel, Counters, Direction, TableLabel},
 };
-use wire::{FiveTuple, tunnel};
+
+use crate::sockets::{NODES, Way, at_node, fleet, local, socket};
 
 const VERIFIED: Routing = Routing::encrypted(0).verified();
 const OPEN: Routing = Routing::plain(1);
-
-/// Nodes: the first two by tunnel, the last by `nat`.
-const NODES: u8 = 3;
 
 const CLIENTS: u8 = 90;
 
@@ -29,16 +26,6 @@ struct World {
     lb: LoadBalancer,
     nodes: Vec<UdpSocket>,
     clients: Vec<UdpSocket>,
-}
-
-fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
-    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket takes it");
-    socket
-}
-
-fn local(socket: &UdpSocket) -> SocketAddr {
-    socket.local_addr().expect("bound")
 }
 
 const fn node_of(client: u8) -> u8 {
@@ -59,13 +46,7 @@ impl World {
     /// With one worker, which has met nobody.
     fn start(driver: DriverKind, flow_idle: Duration) -> Self {
         let nodes: Vec<_> = (0..NODES).map(|_| socket()).collect();
-        let fleet = FleetText::new(&[VERIFIED, OPEN]);
-        let text = (0..).zip(&nodes).fold(fleet, |text, (number, socket)| {
-            let node = Node::new(&format!("sfu-{number}"), local(socket));
-            let node = node.server_id(&[0, 0, 0, number]);
-            text.node(if number < NODES - 1 { node } else { node.forward("nat") })
-        });
-        let fleet = Fleet::parse("fleet.toml".as_ref(), &text.to_string()).expect("valid").0;
+        let fleet = fleet(&[VERIFIED, OPEN], &nodes);
         let any = kit::address("127.0.0.1:0");
         let mut config = Config {
             io: Io { driver, workers: 1, tunnel: any, ..Io::default() },
@@ -86,15 +67,9 @@ impl World {
         self.clients[usize::from(client)].send_to(datagram, self.vip()).expect("sent");
     }
 
-    /// What comes to a node next, and where it must answer.
-    fn at_node(&self, node: u8) -> (Vec<u8>, SocketAddr, Option<FiveTuple>) {
-        let mut buffer = [0; 2_000];
-        let (len, from) = self.nodes[usize::from(node)].recv_from(&mut buffer).expect("it arrives");
-        if node == NODES - 1 {
-            return (buffer[..len].to_vec(), from, None);
-        }
-        let (tuple, payload) = tunnel::decode(&buffer[..len]).expect("behind a header");
-        (payload.to_vec(), from, Some(tuple))
+    /// What comes to a node next, and how it answers.
+    fn at_node(&self, node: u8) -> (Vec<u8>, Way) {
+        at_node(node, &self.nodes[usize::from(node)])
     }
 
     /// All that comes to a node, until it has stopped.
@@ -127,15 +102,15 @@ impl World {
     }
 
     /// All clients send media, which come to their nodes. Says where each answers.
-    fn media_arrive(&self, number: u32) -> BTreeMap<u8, (SocketAddr, Option<FiveTuple>)> {
+    fn media_arrive(&self, number: u32) -> BTreeMap<u8, Way> {
         (0..CLIENTS).for_each(|client| self.send(client, &media(client, number)));
         let mut ways = BTreeMap::new();
         for _ in 0..CLIENTS / NODES {
             for node in 0..NODES {
-                let (datagram, from, tuple) = self.at_node(node);
+                let (datagram, way) = self.at_node(node);
                 let (client, told) = read(&datagram);
                 assert_eq!((node_of(client), told), (node, number), "client {client}");
-                ways.insert(client, (from, tuple));
+                ways.insert(client, way);
             }
         }
         assert!(ways.keys().copied().eq(0..CLIENTS), "each of them once");
@@ -143,7 +118,7 @@ impl World {
     }
 
     /// Nodes answer so, and all clients hear it.
-    fn answers_arrive(&self, ways: &BTreeMap<u8, (SocketAddr, Option<FiveTuple>)>, number: u32) {
+    fn answers_arrive(&self, ways: &BTreeMap<u8, Way>, number: u32) {
         let mut buffer = [0; 2_000];
         for (&client, (lb, tuple)) in ways {
             let bytes = media(client, number);
@@ -264,8 +239,8 @@ fn what_a_node_answers_after_the_change_binds_the_flow_where_its_client_is_by_th
     let mut ways = BTreeMap::new();
     for client in 0..CLIENTS {
         world.check(client, &OPEN);
-        let (_, from, tuple) = world.at_node(node_of(client));
-        ways.insert(client, (from, tuple));
+        let (_, way) = world.at_node(node_of(client));
+        ways.insert(client, way);
     }
     world.lb.resize(3).expect("it can be changed");
     let changed = Instant::now();

@@ -71,7 +71,8 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// Lets clients move about until the deadline, and until each has moved once.
+    /// Lets clients move about until the deadline, and until each has moved once, one of their kind to
+    /// another LB.
     /// `node` is where they are at home.
     pub(super) async fn walk<W: Walkers>(
         &self,
@@ -90,7 +91,8 @@ impl Runner {
         let mut recovered = Instant::now();
         for turn in 0.. {
             time::sleep(pause(W::PAUSE, self.index, turn)).await;
-            if Instant::now() >= self.deadline && turn >= W::SESSIONS {
+            let shown = turn >= W::SESSIONS && self.progress.both_lbs(W::KIND);
+            if shown && Instant::now() >= self.deadline {
                 break;
             }
             calm.extend(Calm::between(recovered, Instant::now()));

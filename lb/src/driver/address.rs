@@ -85,6 +85,24 @@ pub(super) fn to_storage(address: SocketAddr, storage: &mut libc::sockaddr_stora
     }
 }
 
+/// Has a header say where the kernel is to write who sent a datagram, what it holds and what control messages
+/// say about it. It is good for one call, for as long as these stay where they are.
+pub(super) fn prepare(
+    header: &mut libc::mmsghdr,
+    name: &mut libc::sockaddr_storage,
+    datagram: &mut libc::iovec,
+    control: &mut [u8],
+) {
+    header.msg_len = 0;
+    header.msg_hdr.msg_name = ptr::from_mut(name).cast();
+    header.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as u32;
+    header.msg_hdr.msg_iov = datagram;
+    header.msg_hdr.msg_iovlen = 1;
+    header.msg_hdr.msg_control = control.as_mut_ptr().cast();
+    header.msg_hdr.msg_controllen = control.len() as _;
+    header.msg_hdr.msg_flags = 0;
+}
+
 /// What control messages say that came with a datagram, or with a train of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {

@@ -73,14 +73,7 @@ impl ErrorQueue {
         let areas = areas.zip(&mut self.vectors).zip(&mut self.headers);
         for ((((name, control), quote), vector), header) in areas {
             *vector = libc::iovec { iov_base: quote.as_mut_ptr().cast(), iov_len: QUOTE };
-            header.msg_len = 0;
-            header.msg_hdr.msg_name = ptr::from_mut(name).cast();
-            header.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as u32;
-            header.msg_hdr.msg_iov = vector;
-            header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = CONTROL_LEN as _;
-            header.msg_hdr.msg_flags = 0;
+            address::prepare(header, name, vector, &mut control.0);
         }
         // SAFETY: these headers were all set just above. Each points to a name, a control area and bytes of
         // its own, which live in `self` and are not touched during the call, with their true lengths. The

@@ -12,7 +12,7 @@ use wire::tunnel;
 
 use super::{
     BATCH,
-    address::{self, CONTROL_LEN, Control},
+    address::{self, Control},
     pool::{Arrival, Bytes, DATAGRAM_MAX, Pool},
 };
 
@@ -78,14 +78,7 @@ impl Batch {
             let start = slot * BUFFER + tunnel::HEADER_LEN;
             let datagram = pool.begin().wrapping_add(start);
             *vector = libc::iovec { iov_base: datagram.cast(), iov_len: DATAGRAM_MAX };
-            header.msg_len = 0;
-            header.msg_hdr.msg_name = ptr::from_mut(name).cast();
-            header.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as u32;
-            header.msg_hdr.msg_iov = vector;
-            header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = CONTROL_LEN as _;
-            header.msg_hdr.msg_flags = 0;
+            address::prepare(header, name, vector, &mut control.0);
         }
         let headers = &mut self.headers[first..end];
         // SAFETY: these headers were all set just above. Each points to a buffer of its own in the pool,

@@ -194,8 +194,6 @@ impl Worker {
         destination: Option<IpAddr>,
         arrival: Arrival,
     ) {
-        let address = self.sockets.listeners[listener].0;
-        let ip = destination.filter(|_| address.ip().is_unspecified());
         let tuple = FiveTuple::new(client, self.vip(listener, destination));
         let mut has_headroom = true;
         for datagram in arrival.datagrams() {
@@ -213,7 +211,7 @@ impl Worker {
                 }
                 Verdict::Reply => {
                     let bytes = self.pool.in_place_of(datagram, self.engine.reply());
-                    self.queue_to_client(listener, bytes, client, ip);
+                    self.queue_to_client(listener, bytes, client, destination);
                 }
                 Verdict::Return { .. } | Verdict::Hold | Verdict::Drop(_) => {}
             }
@@ -221,11 +219,10 @@ impl Worker {
         }
     }
 
-    /// The address of a listener, which has told this local address if it is on a wildcard.
+    /// The address of a listener. One on a wildcard, and no other, has told a local address.
     fn vip(&self, listener: usize, told: Option<IpAddr>) -> SocketAddr {
         let address = self.sockets.listeners[listener].0;
-        let ip = told.filter(|_| address.ip().is_unspecified());
-        SocketAddr::new(ip.unwrap_or(address.ip()), address.port())
+        SocketAddr::new(told.unwrap_or(address.ip()), address.port())
     }
 
     /// Decides about what came to a tunnel socket.

@@ -16,6 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::warn;
+
 use super::{LoadBalancer, ResizeError, now, supported};
 use crate::{
     driver::{Command, HandOver, Plan, Steered},
@@ -60,7 +62,11 @@ impl LoadBalancer {
         let later = [(AFTER[1], Some(CHECK_IDLE)), (AFTER[0], None)];
         let later = later.map(|(after, unused)| (switched + after, unused));
         self.state().crew.serve(workers, &plan, later);
-        self.hand_over(&plan)
+        if let Err(problem) = self.hand_over(&plan) {
+            // The number has changed, and what is left is looked through once more, later.
+            warn!("clients are at {workers} workers now, but {problem}; it goes on");
+        }
+        Ok(())
     }
 
     /// Sees to what is still to be handed over, and to workers that leave.
