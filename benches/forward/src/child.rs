@@ -31,12 +31,9 @@ pub(crate) fn be(order: &str) {
         Forwarder::Floor | Forwarder::FloorTrains => {
             let depth = Arc::new(Depth::default());
             let counted = depth.clone();
-            let forward = match forwarder {
-                Forwarder::Floor => floor::plain,
-                _ => floor::trains,
-            };
+            let trains = forwarder == Forwarder::FloorTrains;
             let sockets = floor::sockets(&load);
-            let forward = move || forward(&sockets, &load, &counted);
+            let forward = move || floor::forward(&sockets, &load, &counted, trains);
             thread::Builder::new().name("floor".to_owned()).spawn(forward).expect("a thread");
             answer(|| depth.told());
         }

@@ -10,11 +10,12 @@ use std::{
 };
 
 use nix::{
+    cmsg_space,
     errno::Errno,
-    sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg, setsockopt, sockopt},
+    sys::socket::{
+        ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg, setsockopt, sockopt,
+    },
 };
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
-use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{
     forwarder::Told,
@@ -88,40 +89,43 @@ fn destinations(load: &Load) -> Vec<SocketAddr> {
     }
 }
 
-fn wait(socket: &UdpSocket) {
-    let _ready = poll(&mut [PollFd::new(socket, PollFlags::IN)], None);
-}
-
-/// Forwards datagrams, as many in a call as there are.
-pub(crate) fn plain([from, out]: &[UdpSocket; 2], load: &Load, depth: &Depth) {
+/// A train, or datagram, as it came: to the next destination, cut as the load is.
+pub(crate) fn forward([from, out]: &[UdpSocket; 2], load: &Load, depth: &Depth, trains: bool) {
     let to = destinations(load).into_iter().map(|address| match address {
         SocketAddr::V4(address) => Some(SockaddrIn::from(address)),
         SocketAddr::V6(_) => None,
     });
     let to: Vec<_> = to.cycle().take(BATCH.max(load.flows as usize) + BATCH).collect();
     let mut next = 0;
-    let mut buffers = vec![[0; 2_048]; BATCH];
-    let (mut received, mut sent) =
-        (MultiHeaders::preallocate(BATCH, None), MultiHeaders::preallocate(BATCH, None));
+    if trains {
+        setsockopt(from, sockopt::UdpGroSegment, &true).expect("the kernel has GRO");
+    }
+    let segment = u16::try_from(load.bytes).expect("a datagram");
+    let cut = [ControlMessage::UdpGsoSegments(&segment)];
+    let cut: &[_] = if trains { &cut } else { &[] };
+    let mut buffers = vec![vec![0; if trains { 1 << 16 } else { 2_048 }]; BATCH];
+    let (mut received, mut sent) = (
+        MultiHeaders::preallocate(BATCH, None),
+        MultiHeaders::preallocate(BATCH, trains.then(|| cmsg_space!(u16))),
+    );
     let mut lengths = [0; BATCH];
-    let flags = MsgFlags::MSG_DONTWAIT;
     loop {
-        wait(from);
         let mut vectors: Vec<_> =
             buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
+        // Waits for the first alone, and takes what else is there.
         let got = recvmmsg::<_, SockaddrIn, _>(
             from.as_raw_fd(),
             &mut received,
             vectors.iter_mut(),
-            flags,
+            MsgFlags::MSG_WAITFORONE,
             None,
         );
         let count = match got {
             Ok(got) => got.zip(&mut lengths).map(|(one, len)| *len = one.bytes).count(),
-            Err(Errno::EAGAIN | Errno::ECONNREFUSED) => continue,
+            Err(Errno::EINTR | Errno::ECONNREFUSED) => continue,
             Err(problem) => panic!("recvmmsg: {problem}"),
         };
-        depth.add(count);
+        depth.add(lengths[..count].iter().map(|len| len.div_ceil(load.bytes)).sum());
         let vectors: Vec<_> = buffers[..count]
             .iter()
             .zip(lengths)
@@ -130,37 +134,8 @@ pub(crate) fn plain([from, out]: &[UdpSocket; 2], load: &Load, depth: &Depth) {
         // What is refused is lost, as in any forwarder.
         let to = &to[next..next + count];
         next = (next + count) % load.flows as usize;
+        let flags = MsgFlags::MSG_DONTWAIT;
         let _sent =
-            sendmmsg(out.as_raw_fd(), &mut sent, &vectors, to, [], flags).map(Iterator::count);
-    }
-}
-
-/// Forwards trains as they are.
-pub(crate) fn trains([from, out]: &[UdpSocket; 2], load: &Load, depth: &Depth) {
-    let states = [from, out]
-        .map(|socket| UdpSocketState::new(UdpSockRef::from(socket)).expect("it takes options"));
-    let to = destinations(load);
-    let mut to = to.iter().cycle();
-    let mut buffers = vec![0; BATCH_SIZE << 16];
-    let mut metas = [RecvMeta::default(); BATCH_SIZE];
-    loop {
-        wait(from);
-        let mut slices: Vec<_> = buffers.chunks_exact_mut(1 << 16).map(IoSliceMut::new).collect();
-        let got = states[0].recv(UdpSockRef::from(from), &mut slices, &mut metas).unwrap_or(0);
-        let mut datagrams = 0;
-        for (meta, buffer) in metas[..got].iter().zip(&slices) {
-            datagrams += meta.len.div_ceil(meta.stride.max(1));
-            let transmit = Transmit {
-                destination: *to.next().expect("endless"),
-                ecn: None,
-                contents: &buffer[..meta.len],
-                segment_size: (meta.stride < meta.len).then_some(meta.stride),
-                src_ip: None,
-            };
-            let _lost = states[1].try_send(UdpSockRef::from(out), &transmit);
-        }
-        if got > 0 {
-            depth.add(datagrams);
-        }
+            sendmmsg(out.as_raw_fd(), &mut sent, &vectors, to, cut, flags).map(Iterator::count);
     }
 }

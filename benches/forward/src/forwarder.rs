@@ -196,10 +196,8 @@ impl Forwarder {
 /// Starts a process where forwarders are.
 pub(crate) fn spawn(place: &Place, mut command: Command) -> Result<Child, String> {
     let what = command.get_program().to_string_lossy().into_owned();
-    let spawning = place.inside(Seat::Forwarder, "spawn", move || command.spawn());
-    let child = spawning.join().expect("no panic").map_err(|error| format!("{what}: {error}"))?;
-    peers::remember(&child);
-    Ok(child)
+    let spawning = place.inside(Seat::Forwarder, "spawn", move || peers::start(&mut command));
+    spawning.join().expect("no panic").map_err(|error| format!("{what}: {error}"))
 }
 
 impl Running {

@@ -69,13 +69,19 @@ pub fn main() -> ExitCode {
         child::be(&order);
         return ExitCode::SUCCESS;
     }
+    let quick = std::env::var_os("ONEVIP_BENCH_QUICK").is_some();
+    if report::for_docs() && (quick || !arguments.rows.is_empty()) {
+        println!(
+            "docs/bench has whole runs: ONEVIP_BENCH_DOCS goes with no rows and without ONEVIP_BENCH_QUICK"
+        );
+        return ExitCode::FAILURE;
+    }
+    clean_up_when_interrupted();
     let place = Place::new();
-    clean_up_when_interrupted(&place);
     let mut absent = Absent::default();
     if let Some(minutes) = arguments.overload {
         return overload::run(&place, minutes, &mut absent);
     }
-    let quick = std::env::var_os("ONEVIP_BENCH_QUICK").is_some();
     let plan = Plan { quick, wanted: arguments.rows };
     let report = measure(&place, &plan, &mut absent);
     println!("{}", report.text());
@@ -100,28 +106,30 @@ fn measure(place: &Place, plan: &Plan, absent: &mut Absent) -> Report {
         .iter()
         .flat_map(|part| &part.runs)
         .find(|run| run.forwarder == Forwarder::Floor && run.load == Load::USUAL)
-        .map(|run| run.forwarded_per_s);
+        .and_then(|run| run.cpu_us);
     let latencies = latency::measure(place, plan, floor, absent);
     let tables = tables::measure(place, plan, absent);
-    Report::new(Machine::this(plan.quick), parts, latencies, tables)
+    Report::new(Machine::this(plan.quick), absent, parts, latencies, tables)
 }
 
 /// Namespaces and processes outlive this one: whoever interrupts it wants them gone too.
-fn clean_up_when_interrupted(place: &Place) {
-    let names = place.names();
+fn clean_up_when_interrupted() {
     let wait = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
         let signals = async {
             let mut terminate = signal(SignalKind::terminate())?;
+            let mut hangup = signal(SignalKind::hangup())?;
             tokio::select! {
                 interrupted = ctrl_c() => interrupted,
                 _ = terminate.recv() => Ok(()),
+                _ = hangup.recv() => Ok(()),
             }
         };
         if runtime.expect("a runtime").block_on(signals).is_ok() {
-            peers::end_all();
-            place::remove(&names);
-            std::process::exit(130);
+            peers::end_all(|| {
+                place::remove(&place::names());
+                std::process::exit(130);
+            });
         }
     };
     thread::Builder::new().name("interrupted".to_owned()).spawn(wait).expect("a thread");

@@ -1,6 +1,8 @@
 //! What becomes of an LB that is sent twice what one core forwards, for minutes: whether it lives, how much memory
 //! it takes, how fair its losses are, and how long they go on once the load has gone.
 
+mod outcome;
+
 use std::{
     hint,
     process::ExitCode,
@@ -12,8 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use outcome::{Outcome, Shares};
+
 use crate::{
-    forwarder::{Driver, Forwarder, Lb, Mode},
+    forwarder::{Driver, Forwarder, Lb, Mode, Running},
     load::{self, Load, Traffic, Way},
     meter,
     place::{Place, Seat},
@@ -22,16 +26,10 @@ use crate::{
     sink::Sink,
 };
 
-/// Most that memory may grow after the first minute.
-const GROWTH_MAX: f64 = 0.10;
-
 /// When memory has settled.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// Most time that losses may go on after the load's end.
-const RECOVERY_MAX: Duration = Duration::from_secs(1);
-
-/// How long it is watched for them.
+/// How long losses are watched for.
 const WATCHED: Duration = Duration::from_secs(10);
 
 /// Runs it under each driver there is.
@@ -146,72 +144,84 @@ fn one(place: &Place, forwarder: Forwarder, time: Duration) -> Result<bool, Stri
                 .look(arriving, |trailer, _| seen.see(trailer.flow, trailer.number));
         }
     });
-    let pid = *running.pids.first().ok_or("no process")?;
-    let refused =
-        || [Seat::Forwarder, Seat::Nodes].map(|seat| meter::refused_by_sockets(place, seat));
-    let refused_before = refused();
-    let (mut alive, mut settled, mut most) = (true, None, 0);
-    let settled_after = SETTLED.min(time / 2);
-    while alive && begin.elapsed() < time {
-        thread::sleep(Duration::from_secs(1));
-        alive = running.is_alive();
-        let Some(bytes) = meter::resident(pid) else { continue };
-        if begin.elapsed() < settled_after {
-            continue;
-        }
-        settled = settled.or(Some(bytes));
-        most = most.max(bytes);
-    }
-    let offered =
-        flowing.sending.sent.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64();
-    let forwarded =
-        flowing.arriving.arrived.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64();
-    flowing.sending.rate.store(rate / 10, Ordering::Relaxed);
-    let fell = begin.elapsed();
-    let recovery = recovery(begin, fell, &last_gap);
-    let dropped = running.ask().map(|told| told.dropped);
-    alive &= running.is_alive();
-    let Flowing { sending, arriving, .. } = &flowing;
-    let (sending, arriving) = (sending.clone(), arriving.clone());
-    let sent = flowing.stop();
-    let missing = sending.sent.load(Ordering::Relaxed) - arriving.arrived.load(Ordering::Relaxed);
-    let refused_after = refused();
-    let [by_lb, by_nodes] = [0, 1].map(|at: usize| refused_after[at] - refused_before[at]);
+    let watching = Watching { place, running: &mut running, flowing, begin, last_gap: &last_gap };
+    let outcome = watching.until(time, rate);
     let seen = seen.lock().expect("nobody panicked");
-    let (jain, least, greatest) = fairness(&sent, &seen.arrived);
-    let growth = settled.map_or(0.0, |settled| most as f64 / settled as f64 - 1.0);
-    let megabytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    println!(
-        "- sent {offered:.0}/s, {:.1} times what was forwarded: {forwarded:.0}/s",
-        offered / forwarded
-    );
-    println!(
-        "- {missing} did not arrive: the LB's sockets had no room for {by_lb}, the LB dropped {}, the node's \
-         socket had no room for {by_nodes}",
-        dropped.map_or("?".to_owned(), |dropped| dropped.to_string())
-    );
-    println!(
-        "- memory: {:.1} MiB after {} s, then {:.1} MiB at most ({:+.1} %, allowed {:+.0} %)",
-        megabytes(settled.unwrap_or_default()),
-        settled_after.as_secs(),
-        megabytes(most),
-        100.0 * growth,
-        100.0 * GROWTH_MAX
-    );
-    println!(
-        "- share of its datagrams that a flow gets through: {least:.3} to {greatest:.3}, Jain's index {jain:.4}"
-    );
-    match recovery {
-        Some(recovery) => println!(
-            "- losses end {} ms after the load has fallen to a tenth (allowed {})",
-            recovery.as_millis(),
-            RECOVERY_MAX.as_millis()
-        ),
-        None => println!("- losses do not end within {} s", WATCHED.as_secs()),
+    let outcome = outcome.map(|(outcome, sent)| outcome.with_shares(&sent, &seen.arrived))?;
+    println!("{outcome}");
+    Ok(outcome.is_good())
+}
+
+/// An LB under load, and how it bears that.
+struct Watching<'a> {
+    place: &'a Place,
+    running: &'a mut Running,
+    flowing: Flowing,
+    begin: Instant,
+    last_gap: &'a AtomicU64,
+}
+
+impl Watching<'_> {
+    /// Watches for a while, and how it recovers when a tenth of the rate is left. Says how many each flow sent,
+    /// too.
+    fn until(mut self, time: Duration, rate: u64) -> Result<(Outcome, Vec<u32>), String> {
+        let before = self.counts();
+        let settled_after = SETTLED.min(time / 2);
+        let memory = self.memory(time, settled_after);
+        let per_s = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
+        let took = self.begin.elapsed().as_secs_f64();
+        let offered = per_s(&self.flowing.sending.sent) / took;
+        let forwarded = per_s(&self.flowing.arriving.arrived) / took;
+        self.flowing.sending.rate.store(rate / 10, Ordering::Relaxed);
+        let recovery = recovery(self.begin, self.begin.elapsed(), self.last_gap);
+        let is_alive = self.running.is_alive();
+        let (sending, arriving) = (self.flowing.sending.clone(), self.flowing.arriving.clone());
+        let after = self.counts();
+        let sent = self.flowing.stop();
+        let missing =
+            sending.sent.load(Ordering::Relaxed) - arriving.arrived.load(Ordering::Relaxed);
+        let [by_lb, dropped, by_nodes] = [0, 1, 2].map(|at: usize| after[at] - before[at]);
+        let (settled, most) = memory.ok_or("its memory cannot be read")?;
+        let shares = Shares::default();
+        let outcome = Outcome {
+            is_alive,
+            offered,
+            forwarded,
+            missing,
+            by_lb,
+            dropped,
+            by_nodes,
+            settled_after,
+            settled,
+            most,
+            recovery,
+            shares,
+        };
+        Ok((outcome, sent))
     }
-    println!("- it {}\n", if alive { "lives" } else { "died" });
-    let recovered = recovery.is_some_and(|recovery| recovery <= RECOVERY_MAX);
-    Ok(alive && growth <= GROWTH_MAX && recovered)
+
+    /// What the LB's sockets had no room for, what it dropped itself, and what the nodes' socket had no room for.
+    fn counts(&mut self) -> [u64; 3] {
+        let refused = |seat| meter::refused_by_sockets(self.place, seat);
+        let [by_lb, by_nodes] = [Seat::Forwarder, Seat::Nodes].map(refused);
+        [by_lb, self.running.ask().map_or(0, |told| told.dropped), by_nodes]
+    }
+
+    /// Bytes in use once that has settled, and most after that.
+    fn memory(&mut self, time: Duration, settled_after: Duration) -> Option<(u64, u64)> {
+        let pid = *self.running.pids.first()?;
+        let mut memory: Option<(u64, u64)> = None;
+        while self.running.is_alive() && self.begin.elapsed() < time {
+            thread::sleep(Duration::from_secs(1));
+            if let Some(bytes) = meter::resident(pid)
+                && self.begin.elapsed() >= settled_after
+            {
+                let (settled, most) = memory.unwrap_or((bytes, bytes));
+                memory = Some((settled, most.max(bytes)));
+            }
+        }
+        memory
+    }
 }
 
 /// How long after the load fell something was last missing; `None` if no second goes by without a loss.
@@ -224,20 +234,4 @@ fn recovery(begin: Instant, fell: Duration, last_gap: &AtomicU64) -> Option<Dura
         }
     }
     None
-}
-
-/// Jain's index of the shares that flows get of what they sent (1: all the same), the least and the greatest share.
-fn fairness(sent: &[u32], arrived: &[u32]) -> (f64, f64, f64) {
-    let shares: Vec<_> = sent
-        .iter()
-        .zip(arrived)
-        .filter(|(sent, _)| **sent > 0)
-        .map(|(sent, arrived)| f64::from(*arrived) / f64::from(*sent))
-        .collect();
-    let sum: f64 = shares.iter().sum();
-    let squares: f64 = shares.iter().map(|share| share * share).sum();
-    let jain = sum * sum / (shares.len() as f64 * squares).max(f64::MIN_POSITIVE);
-    let least = shares.iter().copied().fold(f64::INFINITY, f64::min);
-    let greatest = shares.iter().copied().fold(0.0, f64::max);
-    (jain, least, greatest)
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
@@ -55,8 +55,9 @@ pub(crate) fn nginx(place: &Place, load: &Load) -> Result<Running, String> {
     let text = format!(
         "load_module {MODULE};\ndaemon off;\nworker_processes 1;\npid nginx.pid;\nerror_log error.log;\n\
          worker_rlimit_nofile {};\n\
-         events {{ worker_connections {connections}; }}\n\
-         stream {{ server {{ listen {VIP} udp reuseport; proxy_pass {NODE}; proxy_timeout 10m; }} }}\n",
+         events {{ multi_accept on; worker_connections {connections}; }}\n\
+         stream {{ server {{ listen {VIP} udp reuseport rcvbuf=4m sndbuf=4m; proxy_pass {NODE}; \
+         proxy_timeout 10m; }} }}\n",
         2 * connections
     );
     let path = files.path().join("nginx.conf");
@@ -114,16 +115,24 @@ fn all_started() -> MutexGuard<'static, BTreeSet<i32>> {
     STARTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends all that were started.
-pub(crate) fn end_all() {
-    for &pid in &*all_started() {
-        let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
+/// Ends all that were started, and does something while no other can be.
+pub(crate) fn end_all(then: impl FnOnce()) {
+    let started = all_started();
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        for &pid in &*started {
+            let _gone = kill(Pid::from_raw(pid), signal);
+        }
+        thread::sleep(Duration::from_millis(300));
     }
+    then();
 }
 
-/// Remembers a process until [`end`].
-pub(crate) fn remember(child: &Child) {
-    all_started().insert(meter::pid(child));
+/// Starts a process, and remembers it until [`end`].
+pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
+    let mut started = all_started();
+    let child = command.spawn()?;
+    started.insert(meter::pid(&child));
+    Ok(child)
 }
 
 /// Ends a process: asks, and does not ask a second time.

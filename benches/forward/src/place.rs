@@ -19,7 +19,9 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
+use rustix::thread::{
+    CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_getaffinity, sched_setaffinity,
+};
 
 /// Where clients send to.
 pub(crate) const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 8, 1, 2), 4433);
@@ -61,15 +63,22 @@ pub(crate) enum Seat {
     Nodes,
 }
 
+/// This process's namespaces, for whoever has to remove them in another way.
+pub(crate) fn names() -> [String; 3] {
+    ["gen", "lb", "node"].map(|end| format!("onevip-bench-{}-{end}", std::process::id()))
+}
+
 /// The namespaces and their links. Gone when it is dropped.
 pub(crate) struct Place {
     names: [String; 3],
+    /// Cores of this process before any thread of it was put on one.
+    may_use: CpuSet,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let name = |end| format!("onevip-bench-{}-{end}", std::process::id());
-        let place = Self { names: ["gen", "lb", "node"].map(name) };
+        let may_use = sched_getaffinity(None).expect("the system says so");
+        let place = Self { names: names(), may_use };
         let [clients, lb, nodes] = &place.names;
         for name in &place.names {
             ip(&["netns", "add", name]);
@@ -107,11 +116,6 @@ impl Place {
         &self.names[seat as usize]
     }
 
-    /// The namespaces' names, for whoever has to remove them in another way.
-    pub(crate) fn names(&self) -> [String; 3] {
-        self.names.clone()
-    }
-
     /// Runs something on a thread of that name, in a namespace and on a core, which its own threads and
     /// processes inherit.
     pub(crate) fn inside<T: Send + 'static>(
@@ -122,25 +126,27 @@ impl Place {
     ) -> JoinHandle<T> {
         let namespace = format!("/run/netns/{}", self.name(seat));
         let namespace = File::open(namespace).expect("it exists");
+        let core = core(seat, &self.may_use);
         let run = move || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
                 .expect("root may");
             let mut cores = CpuSet::new();
-            cores.set(core(seat));
-            sched_setaffinity(None, &cores).expect("it is one of this machine's cores");
+            cores.set(core);
+            sched_setaffinity(None, &cores).expect("it may be used");
             what()
         };
         thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread")
     }
 }
 
-/// The forwarder has a core of its own where there are two, and nodes have theirs where there are three.
-fn core(seat: Seat) -> usize {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    match (seat, cores) {
-        (Seat::Forwarder, 2..) => 1,
-        (Seat::Nodes, 3..) => 2,
-        _ => 0,
+/// Of those this process may use: the forwarder has one of its own where there are two, and nodes have theirs
+/// where there are three.
+fn core(seat: Seat, may_use: &CpuSet) -> usize {
+    let cores: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&core| may_use.is_set(core)).collect();
+    match (seat, &cores[..]) {
+        (Seat::Forwarder, [_, second, ..]) => *second,
+        (Seat::Nodes, [_, _, third, ..]) => *third,
+        _ => cores[0],
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     latency::Latency,
     load::{Load, Shape, Way},
     plots,
+    rows::Absent,
     run::Run,
     tables::{Compared, Memory, Tables},
     targets::{self, Target},
@@ -57,6 +58,8 @@ pub(crate) struct Part {
 #[derive(Serialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
+    /// What was not measured, and why.
+    pub(crate) absent: Vec<String>,
     pub(crate) parts: Vec<Part>,
     pub(crate) latencies: Vec<Latency>,
     pub(crate) memory: Vec<Memory>,
@@ -67,6 +70,7 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(
         machine: Machine,
+        absent: &Absent,
         parts: Vec<Part>,
         latencies: Vec<Latency>,
         tables: Tables,
@@ -74,7 +78,8 @@ impl Report {
         let Tables { memory, compared } = tables;
         let runs: Vec<_> = parts.iter().flat_map(|part| &part.runs).copied().collect();
         let targets = targets::all(&runs, &latencies, &memory, &compared);
-        Self { machine, parts, latencies, memory, compared, targets }
+        let absent = absent.sentences().collect();
+        Self { machine, absent, parts, latencies, memory, compared, targets }
     }
 
     /// All of it, as Markdown.
@@ -90,6 +95,9 @@ impl Report {
         writeln!(text, "Measured {date} on Linux {kernel}, {cores} cores of {cpu}.")?;
         if *quick {
             writeln!(text, "A quick run, which says little.")?;
+        }
+        if !self.absent.is_empty() {
+            writeln!(text, "\nNot measured: {}.", self.absent.join("; "))?;
         }
         for part in self.parts.iter().filter(|part| !part.runs.is_empty()) {
             writeln!(text, "\n## {}", part.title)?;
@@ -121,10 +129,8 @@ impl Report {
         // This package is two folders below.
         let mut root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
         let root = root.nth(2).ok_or(io::ErrorKind::NotFound)?;
-        let directory = match std::env::var_os("ONEVIP_BENCH_DOCS") {
-            Some(_) => root.join("docs/bench"),
-            None => root.join("target/bench-forward"),
-        };
+        let directory = if for_docs() { "docs/bench" } else { "target/bench-forward" };
+        let directory = root.join(directory);
         fs::create_dir_all(&directory)?;
         let mut text = self.text();
         for (file, title) in plots::all(self, &directory).map_err(io::Error::other)? {
@@ -137,22 +143,34 @@ impl Report {
     }
 }
 
+/// Whether what is found goes to the documentation.
+pub(crate) fn for_docs() -> bool {
+    std::env::var_os("ONEVIP_BENCH_DOCS").is_some()
+}
+
 const HEAD: &str = "# What forwarding costs
 
 Written by `make bench-docs`, not by hand. Again: `make bench-docs` as root, some twelve minutes; one row:
 `cargo bench -p forward -- \"1200 130 singles tunnel\"`.
 
 Clients, forwarder and nodes are in network namespaces of one machine, joined by veth. *CPU* is that of the
-forwarder's processes for each datagram that arrived, what the kernel does for them included. *Whole system* is
-everybody's; what it has over plain routing is what it costs, or spares, to have that forwarder at all. It is left
-out where more than 1 % was lost. *One core* is what a core carries by that CPU time; *busy* is how much of its
-core it took, so *all it can* is the forwarder's bound where that is 1, and the generator's where it is less.
-*Lost* says in brackets what the receiving end had no room for, where that is some: no fault of the forwarder.
-*Kept waiting* is for how much of the time others had its core while it could have run: where that is not near 0,
-the machine was not quiet, and losses and latencies say little.
-*Depth* is datagrams in a receive call, where they are counted. The end where datagrams arrive looks for them twice
-in a millisecond and never waits at its socket, so that no forwarder is charged for waking it up. A node sends what
-goes through the tunnel in trains of eight: eight clients' datagrams, where they are said to be single.";
+forwarder's processes for each datagram that arrived, with what the kernel does inside their system calls. *Whole
+system* is everybody's, the kernel's deferred work (`ksoftirqd`) included; what it has over plain routing is what it
+costs, or spares, to have that forwarder at all. It is left out where more than 1 % was lost. *One core* is what a
+core carries by that CPU time; *busy* is how much of its core it took. *All it can*: as fast as the generator sends.
+Where next to nothing is lost that, and not the forwarder, is the bound; where much is lost and it still was not
+busy all the time, its sockets overflowed in between, since clients and nodes share a core and send in bursts.
+*Lost* says in brackets what the receiving end had no room for, where that is some (a train counts as one): no fault
+of the forwarder. *Kept waiting* is for how much of the time others had its core while it could have run: where that
+is not near 0, the machine was not quiet, and losses and latencies say little.
+*Depth* is datagrams that are taken between two looks for more, where that is counted: of the floor in a call, of
+ours in a turn over all sockets. Each row is the typical one of several rounds over all forwarders.
+
+The end where datagrams arrive looks for them twice in a millisecond and never waits at its socket, so that no
+forwarder is charged for waking it up. A node sends what goes through the tunnel in trains of eight: eight clients'
+datagrams, where they are said to be single. The floor takes up to 64 datagrams, or trains, in a call, waiting for the
+first alone, and sends them in another; it has the buffers of ours (4 MiB), and so has nginx, which takes all there is
+when it wakes (`multi_accept`). Flows that somebody keeps are there before they are measured.";
 
 const COLUMNS: &str = "| forwarder | forwarded/s | lost | CPU, µs | to the floor | to nginx | one core, k/s | busy | kept waiting | depth | whole system, µs | over routing, µs |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |";
@@ -202,9 +220,10 @@ fn write_latencies(text: &mut String, latencies: &[Latency]) -> std::fmt::Result
     writeln!(
         text,
         "\n## Latency at half of what the floor forwards\n\n\
-         {rate}/s, one at a time, from before it is sent to when it is at the node's socket; and in brackets what \
-         that is over plain routing. µs.\n\n\
-         | forwarder | p50 | p99 | p99.9 |\n| --- | --- | --- | --- |"
+         {rate}/s, one at a time, from before it is sent to when it is at the node's socket, in µs; and in brackets \
+         what that is over plain routing. What was lost is in none of it. Of several rounds the one with the least \
+         p99: others on the machine delay, and never hasten.\n\n\
+         | forwarder | p50 | p99 | p99.9 | lost | kept waiting |\n| --- | --- | --- | --- | --- | --- |"
     )?;
     for latency in latencies {
         let with_added = |of: fn(&Latency) -> f64| match routing {
@@ -213,11 +232,13 @@ fn write_latencies(text: &mut String, latencies: &[Latency]) -> std::fmt::Result
         };
         writeln!(
             text,
-            "| {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {:.1} % | {} |",
             latency.forwarder,
             with_added(|latency| latency.p50_us),
             with_added(|latency| latency.p99_us),
             with_added(|latency| latency.p999_us),
+            100.0 * latency.lost,
+            number(latency.kept_waiting),
         )?;
     }
     Ok(())

@@ -1,6 +1,9 @@
 //! Which loads go through which forwarders.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    time::Duration,
+};
 
 use crate::{
     forwarder::{Driver, Forwarder, Lb, Mode},
@@ -27,11 +30,11 @@ impl Plan {
     }
 
     pub(crate) const fn rounds(&self) -> usize {
-        if self.quick { 1 } else { 2 }
+        if self.quick { 1 } else { 3 }
     }
 
     pub(crate) const fn time(&self) -> Duration {
-        Duration::from_millis(if self.quick { 400 } else { 1_500 })
+        Duration::from_millis(if self.quick { 400 } else { 1_200 })
     }
 }
 
@@ -107,31 +110,37 @@ pub(crate) fn groups(plan: &Plan) -> Vec<Group> {
     ]
 }
 
-/// What is not on this machine: said once.
+/// What is not on this machine, and why: said once.
 #[derive(Default)]
-pub(crate) struct Absent(BTreeSet<String>);
+pub(crate) struct Absent(BTreeMap<String, String>);
 
 impl Absent {
     /// Says that a forwarder is left out from now on.
     pub(crate) fn note(&mut self, forwarder: Forwarder, why: &str) {
         let needs = forwarder.needs();
-        if self.0.insert(needs.clone()) {
-            println!("- {needs} is left out: {why}");
+        if let Entry::Vacant(vacant) = self.0.entry(needs) {
+            println!("- {} is left out: {why}", vacant.key());
+            vacant.insert(why.to_owned());
         }
     }
 
     /// Whether it is.
     pub(crate) fn has(&self, forwarder: Forwarder) -> bool {
-        self.0.contains(&forwarder.needs())
+        self.0.contains_key(&forwarder.needs())
+    }
+
+    /// Each with its reason.
+    pub(crate) fn sentences(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(what, why)| format!("{what}: {why}"))
     }
 }
 
 /// Measures what a plan wants of a group. Rounds go over all forwarders before the next begins: what is slow for a
 /// while is slow for all of them.
 pub(crate) fn measure(place: &Place, plan: &Plan, group: &Group, absent: &mut Absent) -> Vec<Run> {
-    let mut best: Vec<Run> = Vec::new();
+    let mut typical = Vec::new();
     for load in &group.loads {
-        let first = best.len();
+        let mut all = Vec::new();
         for _ in 0..plan.rounds() {
             for &forwarder in &group.forwarders {
                 let name = forwarder.to_string();
@@ -149,21 +158,26 @@ pub(crate) fn measure(place: &Place, plan: &Plan, group: &Group, absent: &mut Ab
                     Ok(run) => {
                         // For whoever waits: the table comes at the end.
                         eprintln!("{load}: {name}: {:.2} \u{b5}s", run.cost());
-                        keep_better(&mut best, first, run);
+                        all.push(run);
                     }
                     Err(why) => println!("- {load}: {name}: {why}"),
                 }
             }
         }
+        let of = |forwarder: &Forwarder| {
+            typical_of(all.iter().filter(|run| run.forwarder == *forwarder).copied().collect())
+        };
+        typical.extend(group.forwarders.iter().filter_map(of));
     }
-    best
+    typical
 }
 
-fn keep_better(best: &mut Vec<Run>, first: usize, run: Run) {
-    match best[first..].iter_mut().find(|other| other.forwarder == run.forwarder) {
-        // Others on the machine make a run dearer, and never cheaper.
-        Some(other) if run.cost() < other.cost() => *other = run,
-        Some(_) => {}
-        None => best.push(run),
+/// The median by what it cost, of those at their rate if there are any: others on the machine make a run
+/// dearer, or, where batches get deeper by that, cheaper.
+pub(crate) fn typical_of(mut runs: Vec<Run>) -> Option<Run> {
+    if runs.iter().any(Run::is_at_its_rate) {
+        runs.retain(Run::is_at_its_rate);
     }
+    runs.sort_by(|one, other| one.cost().total_cmp(&other.cost()));
+    runs.get(runs.len() / 2).copied()
 }

@@ -59,6 +59,9 @@ pub(crate) struct Run {
 /// Most of a load that may be lost for whole-system CPU to mean anything.
 const LOST_MAX: f64 = 0.01;
 
+/// Most that a rate may be missed by.
+const OFF_MAX: f64 = 0.01;
+
 /// A load on its way.
 pub(crate) struct Flowing {
     pub(crate) sending: Arc<Sending>,
@@ -117,6 +120,11 @@ pub(crate) fn introduce(place: &Place, forwarder: Forwarder, load: &Load) -> Res
             let peers = learn(place, forwarder, load).ok_or("not all flows reach the node")?;
             Ok(Route::Bare { peers })
         }
+        route @ Route::FromClients { .. } => {
+            // Whoever keeps something of each flow has it before it is measured; others forward these.
+            let _peers = learn(place, forwarder, load);
+            Ok(route)
+        }
         route => Ok(route),
     }
 }
@@ -170,12 +178,13 @@ pub(crate) fn measure_known(
     let flowing = flow(place, load, route, false, move |arriving| Sink::new(way).count(arriving));
     thread::sleep(WARM_UP);
     let deferred = meter::deferred();
+    // What takes a while to be read comes first.
     let mut snap = || Snap {
+        refused: meter::refused_by_sockets(place, load.way.end()),
         told: running.ask(),
-        at: Instant::now(),
         sent: flowing.sending.sent.load(Ordering::Relaxed),
         arrived: flowing.arriving.arrived.load(Ordering::Relaxed),
-        refused: meter::refused_by_sockets(place, load.way.end()),
+        at: Instant::now(),
         cpu: meter::cpu(&running.pids),
         kept_waiting: meter::kept_waiting(&running.pids),
         rest: meter::rest(&deferred)
@@ -243,8 +252,14 @@ impl Run {
         }
     }
 
-    /// What others on the machine can only make worse: of two runs the one with less is the truer.
+    /// By what runs of one kind are told apart.
     pub(crate) fn cost(&self) -> f64 {
         self.cpu_us.or(self.system_us).unwrap_or(f64::INFINITY)
+    }
+
+    /// Whether as much was sent as was meant to be.
+    pub(crate) fn is_at_its_rate(&self) -> bool {
+        let of_rate = |rate: u64| (self.sent_per_s / rate as f64 - 1.0).abs();
+        self.load.rate.is_none_or(|rate| of_rate(rate) <= OFF_MAX)
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     load::{Load, Traffic},
     meter,
     place::Place,
-    rows::{Absent, Plan},
+    rows::{self, Absent, Plan},
     run::{self, Run},
 };
 
@@ -80,7 +80,7 @@ fn flows(place: &Place, plan: &Plan, how: Lb, tables: &mut Tables) -> Result<(),
     let mut running = forwarder.start(place, &small)?;
     let without_flows = resident(&running)?;
     bind(place, forwarder, &mut running, &small)?;
-    let with_few = best_of(place, plan, forwarder, &mut running, &small)?;
+    let with_few = typical(place, plan, forwarder, &mut running, &small)?;
     bind(place, forwarder, &mut running, &Load { flows: 100_000, ..small })?;
     let with_100_k = resident(&running)?;
     if plan.quick {
@@ -90,8 +90,8 @@ fn flows(place: &Place, plan: &Plan, how: Lb, tables: &mut Tables) -> Result<(),
     bind(place, forwarder, &mut running, &large)?;
     let with_1_m = Some(resident(&running)?);
     tables.memory.push(Memory { forwarder, without_flows, with_100_k, with_1_m });
-    let with_many = best_of(place, plan, forwarder, &mut running, &small)?;
-    let of_many = best_of(place, plan, forwarder, &mut running, &large)?;
+    let with_many = typical(place, plan, forwarder, &mut running, &small)?;
+    let of_many = typical(place, plan, forwarder, &mut running, &large)?;
     let target = 1.3;
     for (what, large) in [
         ("1 M flows against 1 k, traffic of the same 1 k", with_many),
@@ -107,29 +107,26 @@ fn nodes(place: &Place, plan: &Plan, how: Lb) -> Result<Compared, String> {
     let cost = |nodes| {
         let forwarder = Forwarder::Lb(Lb { nodes, ..how });
         let mut running = forwarder.start(place, &load)?;
-        best_of(place, plan, forwarder, &mut running, &load)
+        typical(place, plan, forwarder, &mut running, &load)
     };
     let what = "10,000 nodes configured against 10, traffic to 10";
     Ok(Compared { what, small: cost(10)?, large: cost(10_000)?, target: 1.05 })
 }
 
-/// Several rounds, the cheapest of them.
-fn best_of(
+/// Several rounds, the typical one of them.
+fn typical(
     place: &Place,
     plan: &Plan,
     forwarder: Forwarder,
     running: &mut Running,
     load: &Load,
 ) -> Result<Run, String> {
-    let mut best: Option<Run> = None;
-    for _ in 0..=plan.rounds() {
+    let mut one = || {
         let route = forwarder.route(load);
-        let run = run::measure_known(place, forwarder, running, load, route, plan.time())?;
-        if best.is_none_or(|best| run.cost() < best.cost()) {
-            best = Some(run);
-        }
-    }
-    best.ok_or_else(|| "no round".to_owned())
+        run::measure_known(place, forwarder, running, load, route, plan.time())
+    };
+    let runs: Vec<_> = (0..plan.rounds()).map(|_| one()).collect::<Result<_, _>>()?;
+    rows::typical_of(runs).ok_or_else(|| "no round".to_owned())
 }
 
 /// Has checks bind all flows of a load.
