@@ -71,7 +71,7 @@ need-build:
 
 # No command tells whether Python makes environments, so that is asked of it.
 need-test: need-build
-	@scripts/need ip=iproute2 curl=curl chromium=chromium chromedriver=chromium-driver etcd=etcd-server etcdctl=etcd-client dig=bind9-dnsutils
+	@scripts/need ip=iproute2 nft=nftables curl=curl chromium=chromium chromedriver=chromium-driver etcd=etcd-server etcdctl=etcd-client dig=bind9-dnsutils
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || scripts/need ensurepip=python3-venv
 
 # Forwarders of other people, to stand beside; Quilkin, too, if somebody installed it.

@@ -209,10 +209,13 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
     /// The entries of `most` slots from number `from` on, in no order: for who looks through all of them
     /// some at a time, while others come and go.
     pub(crate) fn scan(&self, from: usize, most: usize) -> impl Iterator<Item = (&K, &V, Tick)> {
-        let slots = (0..).zip(&self.slots).skip(from).take(most);
+        // By a number's place, or each part would walk over all that came before it.
+        let slots = self.slots.iter().enumerate().skip(from).take(most);
         // A slot that was freed still has the key that it had.
         slots
-            .filter(|(number, slot)| self.find(&slot.key) == Some(*number))
+            .filter(|(number, slot)| {
+                u32::try_from(*number).is_ok_and(|number| self.find(&slot.key) == Some(number))
+            })
             .map(|(_, slot)| (&slot.key, &slot.value, slot.at))
     }
 

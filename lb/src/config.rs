@@ -23,10 +23,10 @@ use crate::{
     nat,
 };
 
-/// Most flows in one process: each takes about 100 bytes, reserved at the start.
+/// Most flows in one process: each takes 64 bytes, reserved at the start.
 const FLOWS_MAX: usize = 100_000_000;
 
-/// Most mappings in one process: each takes about 150 bytes, reserved at the start.
+/// Most mappings in one process: each takes some 100 bytes, reserved at the start.
 const NAT_MAPPINGS_MAX: usize = 100_000_000;
 
 /// Longest batching window: beyond that, waiting is what users would notice.

@@ -2,8 +2,8 @@
 //!
 //! One thread owns a datagram from end to end. Workers share nothing: each has its own sockets on
 //! the same addresses (`SO_REUSEPORT`, by whose clients are spread over them as [`steer`] says), its own
-//! engine and its own counters. What changes at run time reaches them as a [`Command`]; what one learns
-//! of connection IDs reaches the others as a [`Lesson`](crate::engine::Lesson).
+//! engine and its own counters. What changes at run time reaches them as a [`Command`]; what one knows
+//! for the others reaches them as [`News`].
 
 #![expect(unsafe_code, reason = "system calls; nothing else in this crate may be unsafe")]
 #![expect(
@@ -35,7 +35,7 @@ mod worker;
 pub(crate) use buffers::report as report_buffers;
 pub(crate) use descriptors::allow as allow_descriptors;
 pub(crate) use handle::{Command, FlowSample, HandOver, Handle, Plan};
-pub(crate) use lessons::Lessons;
+pub(crate) use lessons::{Lessons, News};
 pub use socket::SocketError;
 pub(crate) use socket::{busy_poll, open_listener, open_tunnels, reserve};
 pub(crate) use steer::{Steered, Steering};

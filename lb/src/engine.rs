@@ -50,6 +50,7 @@ use secret::Secret;
 pub(crate) use flows::CHECK_IDLE;
 pub use flows::{FlowView, GUARD};
 pub use hold::{HELD_FOR, HELD_MAX, HELD_PER_PREFIX, Release};
+pub use icmp::Undeliverable;
 pub use learned::{LEARNED_IDLE, LEARNED_LEN_MIN, Lesson};
 pub use moving::{Cursor, Moving};
 pub use replies::REPLIES_PER_SECOND;

@@ -184,8 +184,9 @@ impl LoadBalancer {
     /// Asks the workers what they have of each node; they answer between two batches.
     pub(crate) fn ask_traffic(&self) -> Census {
         let (reply, answers) = mpsc::channel();
-        self.state().crew.tell(|| Command::CountTraffic(reply.clone()));
-        Census { answers, counted: Vec::new() }
+        let state = self.state();
+        state.crew.tell(|| Command::CountTraffic(reply.clone()));
+        Census { answers, counted: state.crew.left().to_vec() }
     }
 
     /// Has the workers add up what the kernel dropped, ahead of anything that they are asked from now on.

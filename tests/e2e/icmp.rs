@@ -39,7 +39,7 @@ struct World {
 }
 
 impl World {
-    async fn start(driver: DriverKind, listen: &str) -> Self {
+    async fn start(driver: DriverKind, listen: &str, workers: usize) -> Self {
         let node = socket();
         let text = FleetText::new(&[ROUTING])
             .node(Node::new("open", local(&node)).server_id(&OPEN))
@@ -48,7 +48,7 @@ impl World {
         let fleet = Fleet::parse("fleet.toml".as_ref(), &text.to_string()).expect("valid").0;
         let any = kit::address("127.0.0.1:0");
         let config = Config {
-            io: Io { driver, workers: 1, tunnel: any, ..Io::default() },
+            io: Io { driver, workers, tunnel: any, ..Io::default() },
             ..Config::listening_on(kit::address(listen))
         };
         let lb = Arc::new(LoadBalancer::start(&config, fleet).expect("the system has this driver"));
@@ -105,7 +105,7 @@ impl World {
 }
 
 async fn counts_what_comes_back_by(driver: DriverKind, listen: &str) {
-    let world = World::start(driver, listen).await;
+    let world = World::start(driver, listen, 1).await;
 
     // Nodes that are not there take nothing from the one that is.
     for (absent, socket, name) in [(CLOSED, "tunnel", "closed"), (FOREIGN, "nat", "foreign")] {
@@ -177,4 +177,27 @@ async fn closed_ports_are_counted_for_the_right_node_and_cost_nobody_a_datagram_
 #[tokio::test(flavor = "multi_thread")]
 async fn closed_ports_are_counted_for_the_right_node_where_an_lb_listens_on_every_address() {
     counts_what_comes_back_by(DriverKind::Mmsg, "0.0.0.0:0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whichever_worker_is_told_the_node_is_found_whose_datagram_it_was() {
+    const CLIENTS: u8 = 20;
+    let world = World::start(DriverKind::Auto, "127.0.0.1:0", 3).await;
+    for number in 0..CLIENTS {
+        let gone = socket();
+        let ufrag = ROUTING.ufrag(&OPEN, u64::from(number));
+        let password = ROUTING.password(&ufrag);
+        let check = stun::check(&format!("{ufrag}:c"), &password, [number; 12]);
+        gone.send_to(&check, world.vip).expect("sent");
+        let (tuple, _, lb) = world.at_node();
+        drop(gone);
+        world.node.send_to(&tunnelled(&tuple, &sample::srtp()), lb).expect("sent");
+    }
+    let all = u64::from(CLIENTS);
+    let waiting = async {
+        while world.unreachable("listener", "open", "client").await != [all, all] {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("each is counted for its node");
 }

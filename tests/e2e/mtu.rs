@@ -6,6 +6,7 @@
 //! ```
 
 mod narrow;
+mod refusing;
 
 use std::{
     fs::File,

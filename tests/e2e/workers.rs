@@ -45,14 +45,19 @@ fn read(media: &[u8]) -> (u8, u32) {
 impl World {
     /// With one worker, which has met nobody.
     fn start(driver: DriverKind, flow_idle: Duration) -> Self {
+        Self::with(driver, flow_idle, 1, 10_000)
+    }
+
+    /// With so many workers, and flows that they keep in all.
+    fn with(driver: DriverKind, flow_idle: Duration, workers: usize, flows: usize) -> Self {
         let nodes: Vec<_> = (0..NODES).map(|_| socket()).collect();
         let fleet = fleet(&[VERIFIED, OPEN], &nodes);
         let any = kit::address("127.0.0.1:0");
         let mut config = Config {
-            io: Io { driver, workers: 1, tunnel: any, ..Io::default() },
+            io: Io { driver, workers, tunnel: any, ..Io::default() },
             ..Config::listening_on(any)
         };
-        config.limits.flows = 10_000;
+        config.limits.flows = flows;
         config.limits.nat_mappings = 10_000;
         config.limits.flow_idle = flow_idle;
         let lb = LoadBalancer::start(&config, fleet).expect("the system has this driver");
@@ -231,6 +236,17 @@ fn no_datagram_is_lost_while_the_number_of_workers_changes_by_recvmmsg() {
 #[test]
 fn no_datagram_is_lost_while_the_number_of_workers_changes_by_io_uring() {
     no_datagram_is_lost_while_the_number_changes(DriverKind::Uring);
+}
+
+#[test]
+fn a_number_of_workers_that_cannot_keep_the_flows_that_are_there_is_refused() {
+    let world = World::with(DriverKind::Auto, Duration::from_secs(60), 4, 4 * 60);
+    world.bind();
+    let error = world.lb.resize(1).expect_err("one worker keeps 60");
+    assert!(error.to_string().starts_with("90 flows are here, and 1 workers keep 60"), "{error}");
+    world.lb.resize(2).expect("two keep them");
+    world.media_arrive(1);
+    assert_eq!(world.drops(), 0);
 }
 
 #[test]

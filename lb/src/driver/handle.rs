@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use super::Steering;
+use super::{Steering, lessons::News};
 use crate::{
     counters::Counters,
-    engine::{BackendTraffic, Lesson, Moving},
+    engine::{BackendTraffic, Moving},
     table::{BackendRef, Table},
 };
 
@@ -33,8 +33,8 @@ pub(crate) enum Command {
     CountTraffic(mpsc::Sender<Vec<BackendTraffic>>),
     /// Add up what the kernel dropped of each socket.
     CountOverflow,
-    /// Tell these what is learned of connection IDs.
-    TellOthers(Vec<SyncSender<Lesson>>),
+    /// Tell these what they may need to know.
+    TellOthers(Vec<SyncSender<News>>),
     /// Hand over what is others' by a plan, some of it behind each batch.
     HandOver(HandOver),
     /// Take over what another worker hands over.

@@ -5,31 +5,41 @@ use std::{
 
 use crate::{
     counters::TableLabel,
-    engine::{Engine, Lesson},
+    engine::{Engine, Lesson, Undeliverable},
 };
+
+/// What one worker tells the others.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    /// What it has learned of connection IDs.
+    Lesson(Lesson),
+    /// What came back of a datagram, and it does not know whose that was: the kernel gives an ICMP error to any
+    /// of the sockets at an address, whichever its client's datagrams come to.
+    Undelivered(Box<Undeliverable>),
+}
 
 /// Most that waits for a worker which sleeps. What finds no room is told again while it is in use.
 const WAITING_MAX: usize = 4_096;
 
-/// What workers learn of connection IDs, passed on between them.
+/// What workers know for each other, passed on between them.
 ///
-/// This is all that workers ever tell each other, and it is no part of a datagram's way: something
-/// is told when a node calls a connection by an ID of its own, and twice a minute while that is in
-/// use. The queues are made with their worker, take no lock unless somebody waits for them, and nobody does.
+/// This is all that workers tell each other while their number stays, and it is no part of a datagram's way:
+/// something is told when a node calls a connection by an ID of its own, twice a minute while that is in
+/// use, and of ICMP errors. The queues are made with their worker, take no lock unless somebody waits for them, and nobody does.
 pub(crate) struct Lessons {
-    inbox: Receiver<Lesson>,
-    others: Vec<SyncSender<Lesson>>,
+    inbox: Receiver<News>,
+    others: Vec<SyncSender<News>>,
 }
 
 impl Lessons {
     /// Of a worker that knows of no others yet, and where they tell it theirs.
-    pub(crate) fn alone() -> (Self, SyncSender<Lesson>) {
+    pub(crate) fn alone() -> (Self, SyncSender<News>) {
         let (inlet, inbox) = mpsc::sync_channel(WAITING_MAX);
         (Self { inbox, others: Vec::new() }, inlet)
     }
 
     /// Tells these from now on.
-    pub(super) fn set_others(&mut self, others: Vec<SyncSender<Lesson>>) {
+    pub(super) fn set_others(&mut self, others: Vec<SyncSender<News>>) {
         self.others = others;
     }
 
@@ -38,17 +48,27 @@ impl Lessons {
     pub(super) fn tell(&self, engine: &mut Engine) {
         while let Some(lesson) = engine.poll_lesson() {
             for other in &self.others {
-                if other.try_send(lesson).is_err() {
+                if other.try_send(News::Lesson(lesson)).is_err() {
                     engine.counters().evictions(TableLabel::Learned).add(1);
                 }
             }
         }
     }
 
-    /// Teaches this engine what the others have learned.
+    /// Asks the others whose a datagram was that did not arrive. What finds no room is counted for nobody.
+    pub(super) fn ask(&self, undelivered: &Undeliverable) {
+        for other in &self.others {
+            let _full = other.try_send(News::Undelivered(Box::new(undelivered.clone())));
+        }
+    }
+
+    /// Tells this engine what the others have told.
     pub(super) fn take(&self, engine: &mut Engine, now: Instant) {
-        while let Ok(lesson) = self.inbox.try_recv() {
-            engine.learn(now, lesson);
+        while let Ok(news) = self.inbox.try_recv() {
+            match news {
+                News::Lesson(lesson) => engine.learn(now, lesson),
+                News::Undelivered(undelivered) => engine.undelivered_by_another(&undelivered),
+            }
         }
     }
 }

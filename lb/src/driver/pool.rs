@@ -83,6 +83,11 @@ impl Pool {
         self.memory.begin()
     }
 
+    /// How many bytes there are.
+    pub(super) const fn len(&self) -> usize {
+        self.memory.len()
+    }
+
     /// Where some bytes are.
     ///
     /// # Panics

@@ -22,6 +22,10 @@ use super::{
 /// it is sent in parts.
 const QUEUE: usize = 512;
 
+/// How often a datagram may be refused for what came back of others (ICMP) until the error is taken for its own:
+/// others' come one at a time, and anybody can forge them.
+const REFUSALS_MAX: usize = 3;
+
 /// Datagrams that leave by one socket, or each by the socket of its lane. Those of a flow leave in the order
 /// in which they came, and go together with others of theirs where they can.
 pub(super) struct SendQueue {
@@ -151,8 +155,8 @@ impl SendQueue {
     fn send(&mut self, which: Range<usize>, socket: BorrowedFd<'_>) -> Sent {
         let Range { start: mut done, end: count } = which;
         let mut sum = Sent::default();
-        // The train that was tried already.
-        let mut tried = None;
+        // How often the first one left was refused for what may be another's error.
+        let mut refusals = 0;
         while done < count {
             let rest = &mut self.headers[done..count];
             // SAFETY: `prepare` has set a header for each train, and these are some of them. Each points
@@ -172,24 +176,36 @@ impl SendQueue {
                     // An error behind the first is not told, and gone with the next call.
                     sum.stopped |= sent < rest.len();
                     done += sent;
+                    refusals = 0;
                     continue;
                 }
                 _ => io::Error::last_os_error(),
             };
-            if is_full(&error) {
-                // Full for the first one left is full for all of them.
-                sum.refused += self.trains.count(done..count);
-                done = count;
-            } else if error.kind() == io::ErrorKind::Interrupted {
-            } else if tried != Some(done) {
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                // The socket is full: for the first one left, and so for all of them.
+                Some(libc::EAGAIN) => {
+                    sum.refused += self.trains.count(done..count);
+                    done = count;
+                }
+                // The link's queue had no room for this one, and may have for others.
+                Some(libc::ENOBUFS) => {
+                    sum.refused += self.trains.count(done..done + 1);
+                    done += 1;
+                    refusals = 0;
+                }
                 // What came back of a datagram that had left before (ICMP) is told to whoever sends next,
                 // once; so it may have nothing to do with this one.
-                sum.stopped = true;
-                tried = Some(done);
-            } else {
+                _ if refusals < REFUSALS_MAX => {
+                    sum.stopped = true;
+                    refusals += 1;
+                }
                 // It is of the first one left, which is given up, or sent in pieces.
-                sum.refused += self.send_apart(done, &error, socket);
-                done += 1;
+                _ => {
+                    sum.refused += self.send_apart(done, &error, socket);
+                    done += 1;
+                    refusals = 0;
+                }
             }
         }
         sum
@@ -208,8 +224,8 @@ impl SendQueue {
         for number in self.trains.datagrams(&train_there) {
             let vectors = self.datagrams[number].vectors();
             header.msg_iovlen = vectors as _;
-            // Twice, as in `send`.
-            let sent = (0..2).any(|_| {
+            // As often as in `send`.
+            let sent = (0..=REFUSALS_MAX).any(|_| {
                 // SAFETY: the header is one of those that `send` speaks of, with less of it: the vectors of
                 // one of its datagrams, and of its control area what stands before the length of segments.
                 let sent = unsafe {
@@ -264,9 +280,4 @@ impl SendQueue {
             };
         }
     }
-}
-
-/// Whether the socket, or the system, has no room just now.
-fn is_full(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS)
 }

@@ -8,7 +8,11 @@
 //! to a node                 └─ header (38) ┘ written over what has been read
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::{
+    collections::VecDeque,
     io, mem,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, BorrowedFd},
@@ -108,18 +112,25 @@ pub(super) struct Ring {
     taken: Vec<u16>,
     /// How many sources are watched.
     watched: usize,
-    /// Those that no longer are, and whether by an error of the socket's own.
-    ended: Vec<(Source, bool)>,
+    /// Those that no longer are, and whether by an error of the socket's own. Whose turn came first is watched
+    /// again first: a watch that begins takes some tens of datagrams at once, so that where several sockets
+    /// have more than there are buffers for, the last would get none.
+    ended: VecDeque<(Source, bool)>,
+    /// Whether buffers ran out: there is more.
+    ran_out: bool,
     /// What every receive request says of names and control messages.
     template: Box<libc::msghdr>,
 }
 
 impl Ring {
-    /// A ring for the calling thread, and no other, that receives into the pool.
+    /// A ring for the calling thread, and no other, that receives into the pool, which must live longer, and
+    /// is the one that buffers are given back of. A worker's is a field of the worker, which outlives the
+    /// ring that it runs by.
     ///
     /// # Errors
     /// The system has no `io_uring`, or none of Linux 6.1 or newer, or does not let this process use it.
     pub(super) fn new(pool: &Pool) -> io::Result<Self> {
+        assert!(pool.len() >= RECEIVE, "every buffer is in the pool");
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -142,8 +153,16 @@ impl Ring {
         template.msg_namelen = NAME_LEN as u32;
         template.msg_controllen = CONTROL_LEN as _;
         let taken = (0..BUFFERS).collect();
-        let mut ring =
-            Self { ring, entries, tail: 0, taken, watched: 0, ended: Vec::new(), template };
+        let mut ring = Self {
+            ring,
+            entries,
+            tail: 0,
+            taken,
+            watched: 0,
+            ended: VecDeque::new(),
+            ran_out: false,
+            template,
+        };
         ring.give_back(pool);
         Ok(ring)
     }
@@ -223,8 +242,9 @@ impl Ring {
                 // An error that an earlier datagram of ours brought back (ICMP), or no buffer was left:
                 // neither is a reason to stop serving.
                 self.watched -= 1;
-                let failed = entry.result() < 0 && entry.result() != -libc::ENOBUFS;
-                self.ended.push((source, failed));
+                let ran_out = entry.result() == -libc::ENOBUFS;
+                self.ran_out |= ran_out;
+                self.ended.push_back((source, entry.result() < 0 && !ran_out));
             }
             if source == Source::Wake {
                 return Some(Event::Woken);
@@ -251,7 +271,12 @@ impl Ring {
 
     /// One of the sources that must be watched again, and whether there is something in its error queue.
     pub(super) fn poll_ended(&mut self) -> Option<(Source, bool)> {
-        self.ended.pop()
+        self.ended.pop_front()
+    }
+
+    /// Whether buffers have run out since this was asked last: there is more to take, at once.
+    pub(super) const fn has_run_out(&mut self) -> bool {
+        mem::replace(&mut self.ran_out, false)
     }
 
     /// Whether the kernel can wait for a batch.
@@ -264,9 +289,9 @@ impl Drop for Ring {
     /// Lets go of the sockets before it returns: by itself the kernel would do so some time later, and who
     /// wants their addresses again would find them in use.
     fn drop(&mut self) {
-        let all = CancelBuilder::any();
-        let _none = self.ring.submitter().register_sync_cancel(None, all);
         for _ in 0..LAST_WAITS {
+            // What was told last may have begun only with the wait before.
+            let _none = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
             while let Some(entry) = self.ring.completion().next() {
                 self.watched -= usize::from(!cqueue::more(entry.flags()));
             }
@@ -287,7 +312,7 @@ pub(super) fn is_there() -> io::Result<()> {
 
 const _: () = {
     assert!(
-        DATAGRAM_AT.is_multiple_of(mem::align_of::<libc::cmsghdr>()),
+        (mem::size_of::<[u32; 4]>() + NAME_LEN).is_multiple_of(mem::align_of::<libc::cmsghdr>()),
         "control messages are aligned"
     );
     assert!(NAME_LEN >= mem::size_of::<libc::sockaddr_in6>(), "every address fits");

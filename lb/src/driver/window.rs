@@ -26,6 +26,8 @@ pub(super) struct Window {
     begun: Option<Instant>,
     /// Datagrams of this turn so far.
     received: usize,
+    /// Whether this turn left some behind: whoever waits then falls behind.
+    has_more: bool,
     trial: Trial,
     /// When this epoch began, and what the thread had spent on the CPU by then.
     epoch: Option<(Instant, Duration)>,
@@ -36,7 +38,8 @@ pub(super) struct Window {
 impl Window {
     /// Of at most so long; zero: never.
     pub(super) const fn new(most: Duration) -> Self {
-        Self { most, begun: None, received: 0, trial: Trial::new(), epoch: None, in_epoch: 0 }
+        let trial = Trial::new();
+        Self { most, begun: None, received: 0, has_more: false, trial, epoch: None, in_epoch: 0 }
     }
 
     /// Looks, once in an epoch, what datagrams have cost. To be called once in a turn.
@@ -71,7 +74,8 @@ impl Window {
             return;
         }
         let mut now = now();
-        if self.received >= BUSY
+        if !mem::take(&mut self.has_more)
+            && self.received >= BUSY
             && self.trial.waits()
             && let Some(begun) = self.begun
             && let Some(left) = self.most.checked_sub(now - begun).filter(|left| !left.is_zero())
@@ -86,7 +90,8 @@ impl Window {
     /// How long the kernel may wait for how many, before anything at all is enough.
     pub(super) fn of_a_wait(&mut self) -> Option<(usize, Duration)> {
         let received = mem::take(&mut self.received);
-        let waits = received >= BUSY && !self.most.is_zero() && self.trial.waits();
+        let has_more = mem::take(&mut self.has_more);
+        let waits = !has_more && received >= BUSY && !self.most.is_zero() && self.trial.waits();
         waits.then_some((WANTED, self.most))
     }
 
@@ -94,6 +99,11 @@ impl Window {
     pub(super) const fn count(&mut self, received: usize) {
         self.received += received;
         self.in_epoch += received;
+    }
+
+    /// Notes that this turn leaves some behind.
+    pub(super) const fn note_more(&mut self) {
+        self.has_more = true;
     }
 
     /// Lets the calling thread sleep for as long as it asks, and not for up to 50 µs more as by default.

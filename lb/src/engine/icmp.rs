@@ -22,6 +22,17 @@ use crate::{
     table::BackendRef,
 };
 
+/// What came back of a datagram for a client.
+#[derive(Clone, Debug)]
+pub struct Undeliverable {
+    /// The client, and the VIP address that it was sent from.
+    pub tuple: FiveTuple,
+    /// How it begins, as far as the network says.
+    pub quoted: Vec<u8>,
+    /// What the network says of it.
+    pub why: IcmpLabel,
+}
+
 impl Engine {
     /// Counts that a datagram did not reach a node's address.
     pub fn undelivered_to_node(&mut self, way: Forward, node: SocketAddr, why: IcmpLabel) {
@@ -36,11 +47,26 @@ impl Engine {
     }
 
     /// Counts that a datagram did not reach a client: `quoted` is how it begins, as far as the network
-    /// says.
-    pub fn undelivered_to_client(&mut self, tuple: &FiveTuple, quoted: &[u8], why: IcmpLabel) {
+    /// says. What is to be asked of other engines of this process, since this one does not know whose it was.
+    pub fn undelivered_to_client(
+        &mut self,
+        tuple: &FiveTuple,
+        quoted: &[u8],
+        why: IcmpLabel,
+    ) -> Option<Undeliverable> {
         self.counters.icmp(SocketLabel::Listener, why).add(1);
+        let Some(backend) = self.sender_of(tuple, quoted) else {
+            return Some(Undeliverable { tuple: *tuple, quoted: quoted.to_vec(), why });
+        };
+        self.flows.traffic.undelivered(backend, Side::Client, why);
+        None
+    }
+
+    /// Counts what another engine of this process was told, if this one knows whose it was.
+    pub fn undelivered_by_another(&mut self, undelivered: &Undeliverable) {
+        let Undeliverable { tuple, quoted, why } = undelivered;
         if let Some(backend) = self.sender_of(tuple, quoted) {
-            self.flows.traffic.undelivered(backend, Side::Client, why);
+            self.flows.traffic.undelivered(backend, Side::Client, *why);
         }
     }
 

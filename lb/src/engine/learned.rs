@@ -52,7 +52,7 @@ const RETOLD_AFTER: Duration = Duration::from_secs(30);
 
 /// Most IDs that wait to be told: what one batch of datagrams can teach, and then some. What finds
 /// no room is told when it is used next.
-const LESSONS_MAX: usize = 256;
+const LESSONS_MAX: usize = 512;
 
 /// What one engine has learned, for the other engines of its process. A client that changes its
 /// address may come to any of them.

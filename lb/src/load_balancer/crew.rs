@@ -9,7 +9,10 @@
 //! closed the last takes its place. So new ones come behind the last, and only the last can end.
 
 use std::{
-    sync::{Arc, mpsc::SyncSender},
+    sync::{
+        Arc,
+        mpsc::{self, SyncSender},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,14 +21,14 @@ use tracing::debug;
 use crate::{
     config::Config,
     counters::VerdictLabel,
-    driver::{Command, HandOver, Handle, Plan},
-    engine::Lesson,
+    driver::{Command, HandOver, Handle, News, Plan},
+    engine::BackendTraffic,
 };
 
 pub(super) struct Member {
     pub(super) handle: Handle,
-    /// Where the others tell it what they learn.
-    pub(super) lessons: SyncSender<Lesson>,
+    /// Where the others tell it things.
+    pub(super) lessons: SyncSender<News>,
     /// What it has forwarded when it was looked at, and since when that has not changed.
     pub(super) quiet: Option<(u64, Instant)>,
 }
@@ -38,9 +41,14 @@ pub(super) struct Crew {
     ending: Vec<Handle>,
     /// What workers are to look through once more, and when.
     later: Vec<(Instant, Arc<Plan>, Option<Duration>)>,
+    /// What those counted that have ended, without flows.
+    left: Vec<BackendTraffic>,
     sni: bool,
     flow_idle: Duration,
 }
+
+/// How long one that ends may take to say what it has counted. It answers between two batches.
+const LAST_WORD: Duration = Duration::from_millis(100);
 
 impl Crew {
     pub(super) const fn new(config: &Config) -> Self {
@@ -49,6 +57,7 @@ impl Crew {
             serving: 0,
             ending: Vec::new(),
             later: Vec::new(),
+            left: Vec::new(),
             sni: config.quic.sni,
             flow_idle: config.limits.flow_idle,
         }
@@ -108,7 +117,7 @@ impl Crew {
     pub(super) fn tidy(&mut self, now: Instant) {
         self.ending.retain(Handle::is_running);
         while let Some((_, plan, unused)) = self.later.pop_if(|(at, ..)| *at <= now) {
-            let (done, _nobody_waits) = std::sync::mpsc::channel();
+            let (done, _nobody_waits) = mpsc::channel();
             self.tell(|| {
                 Command::HandOver(HandOver { plan: plan.clone(), unused, done: done.clone() })
             });
@@ -133,12 +142,21 @@ impl Crew {
                 .pop_if(|last| last.quiet.is_some_and(|(_, since)| now - since >= self.flow_idle))
         {
             debug!(worker = self.members.len(), "ends: nothing comes any more");
+            let (reply, counted) = mpsc::channel();
+            last.handle.tell(Command::CountTraffic(reply));
+            let counted = counted.recv_timeout(LAST_WORD).unwrap_or_default();
+            self.left.extend(counted.into_iter().map(|one| BackendTraffic { flows: 0, ..one }));
             last.handle.tell(Command::Stop);
             self.ending.push(last.handle);
         }
         if self.members.len() < before {
             self.introduce();
         }
+    }
+
+    /// What workers that have ended counted of each backend.
+    pub(super) fn left(&self) -> &[BackendTraffic] {
+        &self.left
     }
 
     /// Those that were told to end and may not have done so.

@@ -66,6 +66,19 @@ pub enum ResizeError {
     /// There are `nat` nodes, and not enough files for the ports of so many workers.
     #[error(transparent)]
     Ports(#[from] Unsupported),
+    /// There are more flows than so few workers keep.
+    #[error(
+        "{flows} flows are here, and {workers} workers keep {room}: limits.flows is shared by as many as there were \
+         at the start"
+    )]
+    Flows {
+        /// As asked for.
+        workers: usize,
+        /// Those that are here, of which some may be counted twice for seconds behind another change.
+        flows: u64,
+        /// Those that there would be room for.
+        room: u64,
+    },
     /// Flows could not be handed over in time.
     #[error("a worker did not hand its flows over within {} s", .0.as_secs())]
     Late(std::time::Duration),

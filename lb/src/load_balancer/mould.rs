@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock, mpsc::SyncSender},
+    sync::{Arc, OnceLock},
 };
 
 use tracing::warn;
@@ -12,7 +12,7 @@ use crate::{
     config::{Config, WORKERS_MAX},
     counters::Counters,
     driver::{self, Lessons, Means, SocketError, Sockets},
-    engine::{Engine, Lesson, Limits, Setup},
+    engine::{Engine, Limits, Setup},
     table::Table,
 };
 
@@ -109,7 +109,7 @@ impl Mould {
         if let Some(counters) = self.counters.get(number) {
             engine.count_on(counters.get_or_init(Arc::default).clone());
         }
-        let (lessons, inlet): (Lessons, SyncSender<Lesson>) = Lessons::alone();
+        let (lessons, inlet) = Lessons::alone();
         let handle = driver::spawn(number, engine, sockets, lessons, self.means)?;
         Ok(Member { handle, lessons: inlet, quiet: None })
     }

@@ -20,6 +20,7 @@ use tracing::warn;
 
 use super::{LoadBalancer, ResizeError, now, supported};
 use crate::{
+    counters::TableLabel,
     driver::{Command, HandOver, Plan, Steered},
     engine::CHECK_IDLE,
 };
@@ -50,6 +51,12 @@ impl LoadBalancer {
         let before = self.workers();
         if workers == before {
             return Ok(());
+        }
+        let flows =
+            self.counters().map(|counters| counters.entries(TableLabel::Flows).value()).sum();
+        let room = workers as u64 * self.mould.limits.flows as u64;
+        if flows > room {
+            return Err(ResizeError::Flows { workers, flows, room });
         }
         let plan = Arc::new(self.plan(steered, workers)?);
         self.hand_over(&plan)?;

@@ -288,14 +288,14 @@ fn what_is_told_counts_no_more_than_what_is_seen() {
 fn what_finds_no_room_to_be_told_is_told_when_it_is_used_next() {
     let [mut here, mut there] = twins();
     let id = |number: u16| [&[0xe0; 6][..], &number.to_be_bytes()].concat();
-    for number in 0..300 {
+    for number in 0..600 {
         teaches(&mut here, A, &id(number));
     }
-    assert_eq!(told(&mut here, &mut there), 256);
-    there.client(client(2), &short(&id(299))).is(UNKNOWN);
-    here.client(client(1), &short(&id(299))).is(to(A, Route::Learned));
+    assert_eq!(told(&mut here, &mut there), 512);
+    there.client(client(2), &short(&id(599))).is(UNKNOWN);
+    here.client(client(1), &short(&id(599))).is(to(A, Route::Learned));
     assert_eq!(told(&mut here, &mut there), 1);
-    there.client(client(2), &short(&id(299))).is(to(A, Route::Learned));
+    there.client(client(2), &short(&id(599))).is(to(A, Route::Learned));
 }
 
 // Whose ID it is.

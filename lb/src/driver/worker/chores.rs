@@ -49,6 +49,8 @@ impl Worker {
     pub(super) fn obey(&mut self) -> bool {
         let mut drain = [0; 64];
         while self.woken.read(&mut drain).is_ok_and(|read| read > 0) {}
+        // So that what is asked next is answered with what the others have told.
+        self.lessons.take(&mut self.engine, now());
         let goes_on = self.obey_inbox();
         self.hand_over(now());
         goes_on

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Batches of errors taken from one socket before the datagrams get their turn: more than come back of all
-/// that one queue sends, where each is refused twice.
+/// that one queue sends, where each is refused four times.
 const BATCHES_OF_ERRORS: usize = 32;
 
 /// What was read of each kind of socket.
@@ -92,7 +92,10 @@ impl Worker {
                     Source::Listener(listener) => {
                         let vip = self.vip(listener as usize, undelivered.from);
                         let tuple = FiveTuple::new(to, vip);
-                        self.engine.undelivered_to_client(&tuple, undelivered.quoted, why);
+                        let quoted = undelivered.quoted;
+                        if let Some(one) = self.engine.undelivered_to_client(&tuple, quoted, why) {
+                            self.lessons.ask(&one);
+                        }
                     }
                     Source::Tunnel(_) => self.engine.undelivered_to_node(Forward::Tunnel, to, why),
                     Source::Port(_) => self.engine.undelivered_to_node(Forward::Nat, to, why),

@@ -76,6 +76,7 @@ impl Worker {
                 Err(_) => {}
             }
         }
+        self.window.note_more();
     }
 
     /// Notes which sockets have something in their error queues: listeners, then tunnels, as in `poll_set`.
@@ -143,11 +144,13 @@ impl Worker {
                 has_more |= received == share;
                 left -= received;
             }
+            self.count_batch(before - left);
             self.flush_to_clients();
             if !has_more || left == before {
                 return;
             }
         }
+        self.window.note_more();
     }
 
     /// Takes at most `most` datagrams from a port, besides those of other ports that wait to be sent;
@@ -164,7 +167,6 @@ impl Worker {
                 self.take_from_port(now, lane, node, batch.arrival(slot).0);
             }
         }
-        self.count_batch(received.len());
         received.len()
     }
 }

@@ -84,10 +84,13 @@ impl Worker {
             }
         }
         self.count_batch(received);
+        if ring.has_run_out() {
+            self.window.note_more();
+        }
         self.flush_to_nodes();
         self.flush_to_clients();
         ring.give_back(&self.pool);
-        while let Some((source, failed)) = ring.poll_ended() {
+        while goes_on && let Some((source, failed)) = ring.poll_ended() {
             if failed {
                 // Before it is watched again, or that would end by the next of them at once.
                 self.errors.note(source);
