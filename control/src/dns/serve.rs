@@ -26,15 +26,24 @@ const QUESTION_MAX: usize = 4096;
 /// How long to wait after the system refused something.
 const REFUSED: Duration = Duration::from_millis(20);
 
-/// Both sockets of an address.
+/// How often the system may choose a port that is free for UDP alone.
+const CHOICES: usize = 32;
+
+/// Both sockets of an address, on one port, also where the system chooses it.
 ///
 /// # Errors
 /// The system's reason.
 pub async fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
-    let udp = UdpSocket::bind(address).await?;
-    // Where the system chooses, both have one port.
-    let tcp = TcpListener::bind(udp.local_addr()?).await?;
-    Ok((udp, tcp))
+    let mut choices = if address.port() == 0 { CHOICES } else { 1 };
+    loop {
+        choices -= 1;
+        let udp = UdpSocket::bind(address).await?;
+        match TcpListener::bind(udp.local_addr()?).await {
+            Ok(tcp) => return Ok((udp, tcp)),
+            Err(taken) if choices > 0 && taken.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Answers until it is dropped. `locator` says where clients are, as it is configured now.

@@ -32,7 +32,7 @@ use super::{
 };
 
 /// Buffers of a ring: what can arrive at once. A power of two.
-const BUFFERS: u16 = 128;
+const BUFFERS: u16 = 256;
 
 /// Space for a sender's address: `sockaddr_in6` has 28 bytes, and what follows is aligned.
 const NAME_LEN: usize = 32;
