@@ -28,6 +28,7 @@ mod report;
 mod rows;
 mod run;
 mod sink;
+mod spinning;
 mod tables;
 mod targets;
 

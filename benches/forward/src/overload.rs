@@ -4,13 +4,12 @@
 mod outcome;
 
 use std::{
-    hint,
     process::ExitCode,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -24,6 +23,7 @@ use crate::{
     rows::Absent,
     run::{self, Flowing, flow},
     sink::Sink,
+    spinning::Spinning,
 };
 
 /// When memory has settled.
@@ -56,38 +56,6 @@ pub(crate) fn run(place: &Place, minutes: u64, absent: &mut Absent) -> ExitCode 
 
 /// How much of what a generator could send at most is asked of it.
 const CAREFUL: f64 = 0.9;
-
-/// Threads that take the LB's core from it, each an equal share, where nobody here can send twice as much as the
-/// whole of it forwards.
-struct Spinning {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Spinning {
-    fn new(place: &Place, count: u64) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let spin = |_| {
-            let stop = stop.clone();
-            place.inside(Seat::Forwarder, "spinner", move || {
-                while !stop.load(Ordering::Relaxed) {
-                    hint::spin_loop();
-                }
-            })
-        };
-        let threads = (0..count).map(spin).collect();
-        Self { stop, threads }
-    }
-}
-
-impl Drop for Spinning {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ended = thread.join();
-        }
-    }
-}
 
 /// What the nodes' end knows of each flow, and when it last found one missing.
 struct Seen {

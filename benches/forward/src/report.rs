@@ -157,12 +157,13 @@ Clients, forwarder and nodes are in network namespaces of one machine, joined by
 forwarder's processes for each datagram that arrived, with what the kernel does inside their system calls. *Whole
 system* is everybody's, the kernel's deferred work (`ksoftirqd`) included; what it has over plain routing is what it
 costs, or spares, to have that forwarder at all. It is left out where more than 1 % was lost. *One core* is what a
-core carries by that CPU time; *busy* is how much of its core it took. *All it can*: as fast as the generator sends.
-Where next to nothing is lost that, and not the forwarder, is the bound; where much is lost and it still was not
-busy all the time, its sockets overflowed in between, since clients and nodes share a core and send in bursts.
+core carries by that CPU time; *busy* is how much of its core it took. *All it can*: as fast
+as the generator sends, while a thread that only spins has an equal share of the forwarder's core. So half a core is
+the bound, which forwards less than is sent; the forwarder never rests, and its batches are as deep as they get. There
+*busy* and *kept waiting* are about a half each, and nothing is said of the whole system.
 *Lost* says in brackets what the receiving end had no room for, where that is some (a train counts as one): no fault
 of the forwarder. *Kept waiting* is for how much of the time others had its core while it could have run: where that
-is not near 0, the machine was not quiet, and losses and latencies say little.
+is not near 0 otherwise, the machine was not quiet, and losses and latencies say little.
 *Depth* is datagrams that are taken between two looks for more, where that is counted: of the floor in a call, of
 ours in a turn over all sockets. Each row is the typical one of several rounds over all forwarders.
 

@@ -16,6 +16,7 @@ use crate::{
     meter,
     place::{Place, Seat},
     sink::{self, Arriving, Sink},
+    spinning::Spinning,
 };
 
 /// How long a load is there before it is measured.
@@ -45,7 +46,7 @@ pub(crate) struct Run {
     /// Microseconds of the forwarder's processes for each datagram; none where the kernel forwards.
     pub(crate) cpu_us: Option<f64>,
     /// Microseconds of all that takes part for each datagram; none where many were lost, since what is sent in
-    /// vain costs too.
+    /// vain costs too, and none where something spins beside the forwarder.
     pub(crate) system_us: Option<f64>,
     /// Share of the time that the forwarder was on the CPU.
     pub(crate) busy: Option<f64>,
@@ -175,6 +176,8 @@ pub(crate) fn measure_known(
     time: Duration,
 ) -> Result<Run, String> {
     let way = load.way;
+    let of_process = !running.pids.is_empty();
+    let _beside = (of_process && load.rate.is_none()).then(|| Spinning::new(place, 1));
     let flowing = flow(place, load, route, false, move |arriving| Sink::new(way).count(arriving));
     thread::sleep(WARM_UP);
     let deferred = meter::deferred();
@@ -197,7 +200,7 @@ pub(crate) fn measure_known(
     if !running.is_alive() {
         return Err("it died".to_owned());
     }
-    Ok(Run::between(forwarder, load, !running.pids.is_empty(), &before, &after))
+    Ok(Run::between(forwarder, load, of_process, &before, &after))
 }
 
 /// All that can be read at a moment.
@@ -232,6 +235,8 @@ impl Run {
         );
         let kept_waiting = after.kept_waiting.saturating_sub(before.kept_waiting);
         let lost = (1.0 - arrived / sent.max(1.0)).max(0.0);
+        // What spins beside a forwarder is of this process.
+        let in_vain = lost > LOST_MAX || of_process && load.rate.is_none();
         let depth = before.told.as_ref().zip(after.told.as_ref()).and_then(|(before, after)| {
             let calls = after.receive_calls? - before.receive_calls?;
             Some((after.received - before.received) as f64 / calls.max(1) as f64)
@@ -245,7 +250,7 @@ impl Run {
             lost,
             lost_at_end: (after.refused - before.refused) as f64 / sent.max(1.0),
             cpu_us: of_process.then_some(cpu * 1e6 / arrived.max(1.0)),
-            system_us: (lost <= LOST_MAX).then_some((cpu + rest) * 1e6 / arrived.max(1.0)),
+            system_us: (!in_vain).then_some((cpu + rest) * 1e6 / arrived.max(1.0)),
             busy: of_process.then_some(cpu / took),
             kept_waiting: of_process.then_some(kept_waiting.as_secs_f64() / took),
             depth,
