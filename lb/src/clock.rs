@@ -45,8 +45,35 @@ impl Clock {
         Tick(now.saturating_duration_since(self.start).as_millis() as u32)
     }
 
+    /// The tick that begins at `now`, or the next: of what began then, no age is overstated.
+    #[expect(clippy::cast_possible_truncation, reason = "ticks are modulo 2^32 by definition")]
+    pub(crate) fn tick_from(&self, now: Instant) -> Tick {
+        let nanoseconds = now.saturating_duration_since(self.start).as_nanos();
+        Tick(nanoseconds.div_ceil(1_000_000) as u32)
+    }
+
     /// The instant at which something from `since` reaches `age`, seen from `now`.
     pub(crate) fn due(&self, since: Tick, age: Duration, now: Instant) -> Instant {
         now + age.saturating_sub(since.age(self.tick(now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    fn no_age_of_what_began_between_two_ticks_is_overstated() {
+        let start = Instant::now();
+        let clock = Clock::starting_at(start);
+        let after = |microseconds| start + Duration::from_micros(microseconds);
+        for began in [0, 1, 999, 1_000, 1_001] {
+            let since = clock.tick_from(after(began));
+            for age in [1, 500, 999, 1_000, 2_999_999, 3_000_000] {
+                let said = since.age(clock.tick(after(began + age)));
+                assert!(said <= Duration::from_micros(age), "{said:?} of {age} from {began}");
+            }
+        }
     }
 }

@@ -184,9 +184,10 @@ impl LoadBalancer {
     /// Asks the workers what they have of each node; they answer between two batches.
     pub(crate) fn ask_traffic(&self) -> Census {
         let (reply, answers) = mpsc::channel();
-        let state = self.state();
+        let mut state = self.state();
         state.crew.tell(|| Command::CountTraffic(reply.clone()));
-        Census { answers, counted: state.crew.left().to_vec() }
+        let table = state.tables.current.clone();
+        Census { answers, counted: state.crew.left(&table).copied().collect() }
     }
 
     /// Has the workers add up what the kernel dropped, ahead of anything that they are asked from now on.

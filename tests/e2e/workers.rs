@@ -242,6 +242,14 @@ fn no_datagram_is_lost_while_the_number_of_workers_changes_by_io_uring() {
 fn a_number_of_workers_that_cannot_keep_the_flows_that_are_there_is_refused() {
     let world = World::with(DriverKind::Auto, Duration::from_secs(60), 4, 4 * 60);
     world.bind();
+    // Told behind a batch.
+    for _ in 0..1_000 {
+        if world.flows() == u64::from(CLIENTS) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(world.flows(), u64::from(CLIENTS));
     let error = world.lb.resize(1).expect_err("one worker keeps 60");
     assert!(error.to_string().starts_with("90 flows are here, and 1 workers keep 60"), "{error}");
     world.lb.resize(2).expect("two keep them");

@@ -183,13 +183,13 @@ impl Holds {
         count < DATAGRAMS_MAX && used + datagram.len() <= BYTES_MAX
     }
 
-    /// Keeps a datagram that [fits](Holds::fits) behind those that are held of its connection. False
-    /// if there is no room for another connection.
+    /// Keeps a datagram that [fits](Holds::fits) behind those that are held of its connection, which waits
+    /// `since` its first. False if there is no room for another connection.
     ///
     /// An Initial was [read](Holds::read) just before, so its handshake data is in `fresh` if it is
     /// the first of its connection.
-    pub(super) fn keep(&mut self, opening: &Opening<'_>) -> bool {
-        let Opening { now, tuple, datagram, header, key } = *opening;
+    pub(super) fn keep(&mut self, opening: &Opening<'_>, since: Tick) -> bool {
+        let Opening { tuple, datagram, header, key, .. } = *opening;
         let present = self.by_key.peek(&key).map(|(&entry, _)| entry);
         let Some(index) = present.or_else(|| self.free.last().copied()) else {
             return false;
@@ -201,7 +201,7 @@ impl Holds {
         let (entry, summary) = (&mut self.entries[index], &mut self.summaries[index]);
         if present.is_none() {
             self.free.pop();
-            self.by_key.insert(key, index, now);
+            self.by_key.insert(key, index, since);
             (entry.tuple, entry.dcid, entry.count, entry.used) = (*tuple, dcid, 0, 0);
             *summary = Summary { prefix: prefix(tuple), early: true };
             entry.stream.clear();

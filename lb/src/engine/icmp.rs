@@ -22,15 +22,13 @@ use crate::{
     table::BackendRef,
 };
 
-/// What came back of a datagram for a client.
-#[derive(Clone, Debug)]
+/// What came back of a datagram for a client, that does not say itself who sent it.
+#[derive(Clone, Copy, Debug)]
 pub struct Undeliverable {
     /// The client, and the VIP address that it was sent from.
-    pub tuple: FiveTuple,
-    /// How it begins, as far as the network says.
-    pub quoted: Vec<u8>,
-    /// What the network says of it.
-    pub why: IcmpLabel,
+    tuple: FiveTuple,
+    of_quic: bool,
+    why: IcmpLabel,
 }
 
 impl Engine {
@@ -55,31 +53,35 @@ impl Engine {
         why: IcmpLabel,
     ) -> Option<Undeliverable> {
         self.counters.icmp(SocketLabel::Listener, why).add(1);
-        let Some(backend) = self.sender_of(tuple, quoted) else {
-            return Some(Undeliverable { tuple: *tuple, quoted: quoted.to_vec(), why });
-        };
-        self.flows.traffic.undelivered(backend, Side::Client, why);
-        None
-    }
-
-    /// Counts what another engine of this process was told, if this one knows whose it was.
-    pub fn undelivered_by_another(&mut self, undelivered: &Undeliverable) {
-        let Undeliverable { tuple, quoted, why } = undelivered;
-        if let Some(backend) = self.sender_of(tuple, quoted) {
-            self.flows.traffic.undelivered(backend, Side::Client, *why);
+        let class = classify(quoted);
+        let of_quic = matches!(class, Class::QuicLong | Class::QuicShort) || is_greased(quoted);
+        let undelivered = Undeliverable { tuple: *tuple, of_quic, why };
+        let named = if of_quic { self.named_by_scid(quoted) } else { None };
+        match named {
+            Some(backend) => {
+                self.flows.traffic.undelivered(backend, Side::Client, why);
+                None
+            }
+            None => (!self.undelivered_by_another(&undelivered)).then_some(undelivered),
         }
     }
 
-    /// Which backend sent a client what begins so. Nothing is used by this.
-    fn sender_of(&self, tuple: &FiveTuple, quoted: &[u8]) -> Option<BackendRef> {
-        let class = classify(quoted);
-        let of_quic = matches!(class, Class::QuicLong | Class::QuicShort) || is_greased(quoted);
-        let named = || {
-            let scid = LongHeader::parse(quoted).ok()?.scid;
-            let named = self.table.named_by_cid(scid).map(|named| named.backend);
-            named.or_else(|| self.learned.peek(scid))
-        };
-        let (flow, hint) = (self.flows.peek(tuple), self.connections.hint(tuple));
-        if of_quic { named().or(hint).or(flow) } else { flow.or(hint) }
+    /// Counts what an engine of this process was told, if this one knows by the 5-tuple whose it was; says
+    /// whether it does. Nothing is used by this.
+    pub fn undelivered_by_another(&mut self, undelivered: &Undeliverable) -> bool {
+        let Undeliverable { tuple, of_quic, why } = *undelivered;
+        let (flow, hint) = (self.flows.peek(&tuple), self.connections.hint(&tuple));
+        let sender = if of_quic { hint.or(flow) } else { flow.or(hint) };
+        if let Some(backend) = sender {
+            self.flows.traffic.undelivered(backend, Side::Client, why);
+        }
+        sender.is_some()
+    }
+
+    /// Which backend wrote the ID that a datagram of QUIC bears as its source.
+    fn named_by_scid(&self, quoted: &[u8]) -> Option<BackendRef> {
+        let scid = LongHeader::parse(quoted).ok()?.scid;
+        let named = self.table.named_by_cid(scid).map(|named| named.backend);
+        named.or_else(|| self.learned.peek(scid))
     }
 }

@@ -234,7 +234,8 @@ impl Engine {
             self.counters.evictions(TableLabel::Holds).add(1);
             self.flush(now, oldest);
         }
-        if !matches!(room, Room::None) && self.holds.keep(opening) {
+        if !matches!(room, Room::None) && self.holds.keep(opening, self.clock.tick_from(self.heard))
+        {
             return Verdict::Hold;
         }
         let decision = self.settle(opening, self.hashed(header.dcid));

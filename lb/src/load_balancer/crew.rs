@@ -9,6 +9,7 @@
 //! closed the last takes its place. So new ones come behind the last, and only the last can end.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         mpsc::{self, SyncSender},
@@ -16,13 +17,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     config::Config,
     counters::VerdictLabel,
     driver::{Command, HandOver, Handle, News, Plan},
-    engine::BackendTraffic,
+    engine::{BackendTraffic, Undelivered},
+    table::{BackendRef, Table},
 };
 
 pub(super) struct Member {
@@ -42,7 +44,7 @@ pub(super) struct Crew {
     /// What workers are to look through once more, and when.
     later: Vec<(Instant, Arc<Plan>, Option<Duration>)>,
     /// What those counted that have ended, without flows.
-    left: Vec<BackendTraffic>,
+    left: HashMap<BackendRef, BackendTraffic>,
     sni: bool,
     flow_idle: Duration,
 }
@@ -51,13 +53,13 @@ pub(super) struct Crew {
 const LAST_WORD: Duration = Duration::from_millis(100);
 
 impl Crew {
-    pub(super) const fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         Self {
             members: Vec::new(),
             serving: 0,
             ending: Vec::new(),
             later: Vec::new(),
-            left: Vec::new(),
+            left: HashMap::new(),
             sni: config.quic.sni,
             flow_idle: config.limits.flow_idle,
         }
@@ -144,8 +146,10 @@ impl Crew {
             debug!(worker = self.members.len(), "ends: nothing comes any more");
             let (reply, counted) = mpsc::channel();
             last.handle.tell(Command::CountTraffic(reply));
-            let counted = counted.recv_timeout(LAST_WORD).unwrap_or_default();
-            self.left.extend(counted.into_iter().map(|one| BackendTraffic { flows: 0, ..one }));
+            match counted.recv_timeout(LAST_WORD) {
+                Ok(counted) => counted.iter().for_each(|one| self.keep(one)),
+                Err(_) => warn!("what a worker that ends has counted of nodes is not known"),
+            }
             last.handle.tell(Command::Stop);
             self.ending.push(last.handle);
         }
@@ -154,9 +158,19 @@ impl Crew {
         }
     }
 
-    /// What workers that have ended counted of each backend.
-    pub(super) fn left(&self) -> &[BackendTraffic] {
-        &self.left
+    fn keep(&mut self, counted: &BackendTraffic) {
+        let backend = counted.backend;
+        let nothing =
+            BackendTraffic { backend, flows: 0, forwarded: 0, undelivered: Undelivered::default() };
+        let sum = self.left.entry(backend).or_insert(nothing);
+        sum.forwarded += counted.forwarded;
+        sum.undelivered.add(&counted.undelivered);
+    }
+
+    /// What workers that have ended counted of each backend that there still is.
+    pub(super) fn left(&mut self, table: &Table) -> impl Iterator<Item = &BackendTraffic> {
+        self.left.retain(|backend, _| table.backend(*backend).is_some());
+        self.left.values()
     }
 
     /// Those that were told to end and may not have done so.

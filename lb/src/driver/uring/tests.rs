@@ -40,5 +40,6 @@ fn where_buffers_run_out_every_socket_has_its_turn() {
         }
     }
     let least = received.iter().min().copied().unwrap_or_default();
-    assert!(2 * least >= usize::from(BUFFERS) * 8 / 8, "uneven: {received:?}");
+    // An equal share of what eight turns bring is as many as there are buffers.
+    assert!(2 * least >= usize::from(BUFFERS), "uneven: {received:?}");
 }

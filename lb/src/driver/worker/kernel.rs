@@ -94,7 +94,7 @@ impl Worker {
                         let tuple = FiveTuple::new(to, vip);
                         let quoted = undelivered.quoted;
                         if let Some(one) = self.engine.undelivered_to_client(&tuple, quoted, why) {
-                            self.lessons.ask(&one);
+                            self.lessons.ask(now(), one);
                         }
                     }
                     Source::Tunnel(_) => self.engine.undelivered_to_node(Forward::Tunnel, to, why),
