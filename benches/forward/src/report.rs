@@ -150,7 +150,7 @@ pub(crate) fn for_docs() -> bool {
 
 const HEAD: &str = "# What forwarding costs
 
-Written by `make bench-docs`, not by hand. Again: `make bench-docs` as root, some twelve minutes; one row:
+Written by `make bench-docs`, not by hand. Again: `make bench-docs` as root, some sixteen minutes; one row:
 `cargo bench -p forward -- \"1200 130 singles tunnel\"`.
 
 Clients, forwarder and nodes are in network namespaces of one machine, joined by veth. *CPU* is that of the
