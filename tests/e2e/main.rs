@@ -1,6 +1,7 @@
 //! End to end: real clients, real LBs, real nodes, in one process and on loopback.
 
 mod addresses;
+mod differential;
 mod drivers;
 mod etcd;
 mod foreign;
