@@ -40,9 +40,10 @@ impl Gap {
 /// How long after a recovery a path must be free of losses.
 pub const SETTLING: Duration = Duration::from_millis(100);
 
-/// What left so shortly before a change may have been on its way when it came, on a busy machine:
-/// but only if nothing that left later had come by then.
-const IN_FLIGHT: Duration = Duration::from_millis(250);
+/// So many of a stream, the last that left before a change, may have been on their way when it came, on a busy
+/// machine: but only if nothing that left later had come by then. They are what leaves in 240 ms, counted and not
+/// timed, since a machine that stands still for a while delivers nothing then, and sends nothing either.
+const IN_FLIGHT: u32 = 12;
 
 /// A time in which nothing may be lost: from [`SETTLING`] after a recovery until the next change.
 #[derive(Clone, Copy, Debug)]
@@ -63,10 +64,11 @@ impl Calm {
         (self.from..self.until).contains(&sent.at)
     }
 
-    /// Whether something that never came was still on its way when the change came.
-    fn cut_off(&self, sent: &Sent, received: &BTreeMap<u32, Instant>) -> bool {
+    /// Whether something that never came was still on its way when the change came. `last` is what left last
+    /// of its stream before that.
+    fn cut_off(&self, sent: &Sent, last: u32, received: &BTreeMap<u32, Instant>) -> bool {
         let mut later = received.range(sent.sequence..);
-        self.until - sent.at < IN_FLIGHT && !later.any(|(_, at)| *at <= self.until)
+        last - sent.sequence < IN_FLIGHT && !later.any(|(_, at)| *at <= self.until)
     }
 }
 
@@ -96,16 +98,18 @@ impl Losses {
         let received: BTreeMap<_, _> =
             received.map(|received| (received.sequence, received.at)).collect();
         let mut losses = Self::default();
-        for sent in sender.sent.iter().filter(|sent| sent.stream == stream) {
-            let Some(calm) = calm.iter().find(|calm| calm.contains(sent)) else {
-                continue;
-            };
-            let came = received.contains_key(&sent.sequence);
-            if !came && calm.cut_off(sent, &received) {
-                losses.cut_off += 1;
-            } else {
-                losses.judged += 1;
-                losses.lost += usize::from(!came);
+        for calm in calm {
+            let sent = sender.sent.iter().filter(|sent| sent.stream == stream);
+            let sent: Vec<_> = sent.filter(|sent| calm.contains(sent)).collect();
+            for one in &sent {
+                let came = received.contains_key(&one.sequence);
+                let last = sent.last().map_or(one.sequence, |last| last.sequence);
+                if !came && calm.cut_off(one, last, &received) {
+                    losses.cut_off += 1;
+                } else {
+                    losses.judged += 1;
+                    losses.lost += usize::from(!came);
+                }
             }
         }
         losses
@@ -156,7 +160,10 @@ mod tests {
                     sequence,
                     sent: start,
                     at_node: None,
-                    at: start,
+                    at: sent
+                        .iter()
+                        .find(|(of, _)| *of == sequence)
+                        .map_or(start, |&(_, ms)| at(ms)),
                 })
                 .collect(),
             ..Record::default()
@@ -167,16 +174,28 @@ mod tests {
     fn only_what_was_sent_in_calm_times_counts_as_lost() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let record = record(start, &[(0, 50), (1, 150), (2, 500), (3, 985)], &[2]);
+        let sent: Vec<_> = (0..50).map(|sequence| (sequence, 20 * u64::from(sequence))).collect();
+        let came: Vec<_> = (0..50).filter(|sequence| ![2, 10, 49].contains(sequence)).collect();
+        let record = record(start, &sent, &came);
         let calm = [Calm::between(at(0), at(1_000)).expect("900 ms")];
-        // 0 is in the settling time, 3 was in flight, 2 arrived, 1 is lost.
+        // 0 to 4 are in the settling time, 49 was in flight, 10 is lost, all others arrived.
         let judged = Losses::between(&record, (1, 0), &record, &calm);
-        assert_eq!(judged, Losses { judged: 2, lost: 1, cut_off: 1 });
+        assert_eq!(judged, Losses { judged: 44, lost: 1, cut_off: 1 });
         let of_another = Losses::between(&record, (9, 0), &record, &calm);
-        assert_eq!(of_another, Losses { judged: 2, lost: 2, cut_off: 1 });
+        assert_eq!(of_another, Losses { judged: 33, lost: 33, cut_off: 12 });
         let of_another_stream = Losses::between(&record, (1, 1), &record, &calm);
         assert_eq!(of_another_stream, Losses::default());
         assert!(Calm::between(at(0), at(100)).is_none(), "too close to judge anything");
+    }
+
+    #[test]
+    fn what_left_before_a_machine_stood_still_was_on_its_way_when_it_went_on_with_a_change() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let calm = [Calm::between(at(0), at(1_000)).expect("900 ms")];
+        let record = record(start, &[(0, 480), (1, 500), (2, 999), (3, 1_019)], &[0, 3]);
+        let judged = Losses::between(&record, (1, 0), &record, &calm);
+        assert_eq!(judged, Losses { judged: 1, lost: 0, cut_off: 2 });
     }
 
     #[test]

@@ -3,21 +3,18 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::{SocketAddr, UdpSocket},
-    thread,
-    time::{Duration, Instant},
+    net::UdpSocket,
 };
 
 use kit::{Routing, quic, sample, stun, stun::Stun};
 use lb::{
     Config, DropReason, LoadBalancer, Route,
     config::{DriverKind, Io},
-    counters::VerdictLabel,
+    counters::{Counters, VerdictLabel},
 };
-use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use wire::tunnel;
 
-use crate::sockets::{NODES, by_tunnel, fleet, socket};
+use crate::sockets::{NODES, by_tunnel, fleet, send_train, socket, wait_until};
 
 /// LBs verify checks by themselves, so no answer of a node has to come first.
 const ROUTING: Routing = Routing::encrypted(0).verified();
@@ -107,18 +104,23 @@ struct Done {
 /// How often each reason was counted that was counted at all.
 type Counts = Vec<(&'static str, u64)>;
 
+/// Those of all, with what they are called, that were counted at all.
+fn counts<T: Copy>(
+    lb: &LoadBalancer,
+    all: &[T],
+    label: fn(&T) -> &'static str,
+    count: fn(&Counters, T) -> u64,
+) -> Counts {
+    let sum = |of: &T| lb.counters().map(|counters| count(counters, *of)).sum();
+    all.iter().map(|of| (label(of), sum(of))).filter(|(_, count)| *count > 0).collect()
+}
+
 fn routed(lb: &LoadBalancer) -> Counts {
-    let count = |by: &Route| lb.counters().map(|counters| counters.routes(*by).value()).sum();
-    Route::ALL.iter().map(|by| (by.label(), count(by))).filter(|(_, count)| *count > 0).collect()
+    counts(lb, Route::ALL, |by| by.label(), |counters, by| counters.routes(by).value())
 }
 
 fn dropped(lb: &LoadBalancer) -> Counts {
-    let count = |why: &DropReason| lb.counters().map(|counters| counters.drops(*why).value()).sum();
-    DropReason::ALL
-        .iter()
-        .map(|why| (why.label(), count(why)))
-        .filter(|(_, count)| *count > 0)
-        .collect()
+    counts(lb, DropReason::ALL, |why| why.label(), |counters, why| counters.drops(why).value())
 }
 
 fn verdicts(lb: &LoadBalancer, verdict: VerdictLabel) -> u64 {
@@ -127,14 +129,6 @@ fn verdicts(lb: &LoadBalancer, verdict: VerdictLabel) -> u64 {
 
 fn sum(counts: &Counts) -> u64 {
     counts.iter().map(|(_, count)| count).sum()
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !holds() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "never: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// What an LB that moves datagrams so does with these. A burst ends when each of its datagrams was dropped or
@@ -153,15 +147,16 @@ fn done_by(driver: DriverKind, bursts: &[Burst]) -> Done {
     for burst in bursts {
         let mut by = HashMap::new();
         for (client, train) in burst {
-            send(&clients[usize::from(*client)], train, lb.listeners()[0]);
+            let (socket, vip) = (&clients[usize::from(*client)], lb.listeners()[0]);
+            send_train(socket, &train.concat(), train[0].len(), vip);
             by.extend(train.iter().map(|datagram| (datagram.clone(), *client)));
             sent += train.len() as u64;
         }
-        eventually("each is decided on", || {
+        wait_until("each is decided on", || {
             verdicts(&lb, VerdictLabel::Forward) + verdicts(&lb, VerdictLabel::Drop) == sent
                 && sum(&routed(&lb)) == verdicts(&lb, VerdictLabel::Forward)
         });
-        eventually("what is routed arrives", || {
+        wait_until("what is routed arrives", || {
             for (node, socket) in (0..).zip(&nodes) {
                 for datagram in waiting_at(node, socket) {
                     delivered.entry((node, by[&datagram])).or_default().push(datagram);
@@ -172,12 +167,6 @@ fn done_by(driver: DriverKind, bursts: &[Burst]) -> Done {
         });
     }
     Done { delivered, routed: routed(&lb), dropped: dropped(&lb) }
-}
-
-fn send(client: &UdpSocket, train: &[Vec<u8>], vip: SocketAddr) {
-    let segment = i32::try_from(train[0].len()).expect("a datagram is small");
-    setsockopt(client, UdpGsoSegment, &segment).expect("the system has GSO");
-    client.send_to(&train.concat(), vip).expect("sent");
 }
 
 /// What stands at a node's socket, without the header.

@@ -15,23 +15,15 @@ use lb::{
     config::{DriverKind, Io},
     counters::Direction,
 };
-use nix::{
-    sys::socket::{setsockopt, sockopt::UdpGsoSegment},
-    time::{ClockId, clock_gettime},
-};
+use nix::time::{ClockId, clock_gettime};
 use wire::tunnel;
 
-use crate::sockets::{NODES, Way, at_node, by_tunnel, fleet, socket};
+use crate::sockets::{NODES, Way, at_node, by_tunnel, fleet, send_train, socket};
 
 const ROUTING: Routing = Routing::plain(0);
 
 /// Bytes of each datagram of a train but the last.
 const SEGMENT: usize = 200;
-
-/// The size by which a system cuts what is sent into datagrams.
-fn cut_into(segment: usize) -> i32 {
-    i32::try_from(segment).expect("a datagram is small")
-}
 
 const CLIENTS: u8 = 3;
 
@@ -69,8 +61,7 @@ fn send(clients: &[UdpSocket], vip: SocketAddr) -> Deliveries {
                 sent.entry((node, client)).or_default().push(one.clone());
                 train.extend(one);
             }
-            setsockopt(socket, UdpGsoSegment, &cut_into(SEGMENT)).expect("the system has GSO");
-            socket.send_to(&train, vip).expect("sent");
+            send_train(socket, &train, SEGMENT, vip);
         }
     }
     sent
@@ -113,8 +104,7 @@ fn answer(nodes: &[UdpSocket], ways: &Ways) -> Deliveries {
     for ((node, lb), train) in trains {
         let socket = &nodes[usize::from(node)];
         let header = if by_tunnel(node) { tunnel::HEADER_LEN } else { 0 };
-        setsockopt(socket, UdpGsoSegment, &cut_into(header + SEGMENT)).expect("the system has GSO");
-        socket.send_to(&train, lb).expect("sent");
+        send_train(socket, &train, header + SEGMENT, lb);
     }
     sent
 }

@@ -7,7 +7,7 @@ use std::{
 
 use control::fleet::{Phase, State};
 use demo::{
-    client::{AUDIO, Log},
+    client::{AUDIO, Log, Sent},
     measure::{Calm, Losses},
     moves::Change,
     system::{Shape, System, node_name},
@@ -91,10 +91,17 @@ async fn while_etcd_is_away_for_30_s_no_datagram_is_lost_no_state_changes_and_jo
     // Past every lease: nobody has lost his.
     time::sleep(Duration::from_secs(11)).await;
     assert_eq!(states(&system), HashSet::from([State::Serving]));
+    let [one, other] = &webrtc;
+    for (log, stream) in [(one.log(), AUDIO), (other.log(), AUDIO), (webtransport.log(), 0)] {
+        let counts = |sent: &&Sent| sent.stream == stream && sent.at > away;
+        eventually("there is enough to judge", || {
+            log.read().sent.iter().filter(counts).count() > 1_050
+        })
+        .await;
+    }
     let calm: Vec<_> = Calm::between(away, Instant::now()).into_iter().collect();
     time::sleep(Duration::from_millis(500)).await;
 
-    let [one, other] = &webrtc;
     for (sender, receiver) in [(one, other), (other, one)] {
         let losses = losses(sender.log(), sender.number(), receiver.log(), &calm);
         assert!(losses.judged > 1_000, "{losses:?}");

@@ -1,20 +1,23 @@
 //! QUIC servers that know nothing of routing IDs: quinn as it comes, with connection IDs and keys of
 //! its own, behind nothing but the tunnel.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use control::fleet::Fleet;
-use demo::{
-    client::client_endpoint,
-    switch::{Hop, Switch},
-};
+use demo::switch::{Hop, Switch};
 use kit::{FleetText, Node, Routing};
 use lb::{Config, DropReason, LoadBalancer, Route};
 use quinn::{
     ClientConfig, Connection, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
     TokioRuntime, TransportConfig, rustls::RootCertStore,
 };
+use quinn_proto::RandomConnectionIdGenerator;
 use sfu::tunnel::{Batch, PAYLOAD_MAX, QuicSocket, Socket};
 use tokio::{task::JoinSet, time::timeout};
 
@@ -117,6 +120,15 @@ impl World {
     }
 }
 
+/// An endpoint without connection IDs of its own, as browsers have. One that retires its IDs answers what was on
+/// its way to one of them with a stateless reset, which names nobody that an LB knows.
+fn endpoint() -> Endpoint {
+    let mut config = EndpointConfig::default();
+    config.cid_generator(|| Box::new(RandomConnectionIdGenerator::new(0)));
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    Endpoint::new(config, None, socket, Arc::new(TokioRuntime)).expect("starts")
+}
+
 /// What number answers. Datagrams may be lost, as those that a NAT still had for the old address.
 async fn asks(connection: &Connection) -> u8 {
     let answer = async {
@@ -136,7 +148,7 @@ async fn clients_keep_their_server_through_handshake_and_moves(retry: bool) {
     let vip = world.switch.vip().expect("bound");
     let mut met = Vec::new();
     for _ in 0..12 {
-        let endpoint = client_endpoint(vip).expect("a port is free");
+        let endpoint = endpoint();
         let connecting = endpoint.connect_with(world.client.clone(), vip, NAME).expect("valid");
         let connection = timeout(PATIENCE, connecting).await.expect("in time").expect("connects");
         let number = asks(&connection).await;

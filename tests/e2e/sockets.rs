@@ -2,12 +2,16 @@
 
 use std::{
     net::{SocketAddr, UdpSocket},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use control::fleet::Fleet;
 use kit::{FleetText, Node, Routing};
+use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use wire::{FiveTuple, tunnel};
+
+use crate::support::PATIENCE;
 
 /// Nodes: all by tunnel, but the last by `nat`.
 pub(crate) const NODES: u8 = 3;
@@ -40,6 +44,23 @@ pub(crate) fn fleet(routing: &[Routing], nodes: &[UdpSocket]) -> Fleet {
         text.node(if by_tunnel(number) { node } else { node.forward("nat") })
     });
     Fleet::parse("fleet.toml".as_ref(), &text.to_string()).expect("valid").0
+}
+
+/// Sends datagrams of one length, the last of which may be shorter, as one train (UDP GSO).
+pub(crate) fn send_train(socket: &UdpSocket, train: &[u8], len: usize, to: SocketAddr) {
+    let len = i32::try_from(len).expect("a datagram is small");
+    setsockopt(socket, UdpGsoSegment, &len).expect("the system has GSO");
+    socket.send_to(train, to).expect("sent");
+}
+
+/// Waits until it holds, where nothing else is to be done meanwhile.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < PATIENCE, "never: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// What comes to a node next, and how it answers.

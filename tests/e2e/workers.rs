@@ -1,9 +1,10 @@
 //! More workers, and fewer, while media flow: no flow is lost, in either direction, by either driver.
 
+mod lossless;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{SocketAddr, UdpSocket},
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -75,20 +76,6 @@ impl World {
     /// What comes to a node next, and how it answers.
     fn at_node(&self, node: u8) -> (Vec<u8>, Way) {
         at_node(node, &self.nodes[usize::from(node)])
-    }
-
-    /// All that comes to a node, until it has stopped.
-    fn all_at_node(&self, node: u8, done: &AtomicBool) -> Vec<(u8, u32)> {
-        let socket = &self.nodes[usize::from(node)];
-        socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a socket takes it");
-        let (mut all, mut buffer) = (Vec::new(), [0; 2_000]);
-        loop {
-            match socket.recv(&mut buffer) {
-                Ok(len) => all.push(read(&buffer[..len])),
-                Err(_) if done.load(Ordering::Relaxed) => return all,
-                Err(_) => {}
-            }
-        }
     }
 
     fn check(&self, client: u8, routing: &Routing) {
@@ -184,58 +171,6 @@ fn flows_survive_any_number_of_workers_by_recvmmsg() {
 #[test]
 fn flows_survive_any_number_of_workers_by_io_uring() {
     flows_survive_any_number_of_workers(DriverKind::Uring);
-}
-
-fn no_datagram_is_lost_while_the_number_changes(driver: DriverKind) {
-    let world = World::start(driver, Duration::from_secs(60));
-    world.bind();
-    let done = AtomicBool::new(false);
-    let (sent, received) = thread::scope(|scope| {
-        let readers: Vec<_> = (0..NODES)
-            .map(|node| {
-                let (world, done) = (&world, &done);
-                scope.spawn(move || world.all_at_node(node, done))
-            })
-            .collect();
-        let sender = scope.spawn(|| {
-            let mut number = 0;
-            while !done.load(Ordering::Relaxed) {
-                (0..CLIENTS).for_each(|client| world.send(client, &media(client, number)));
-                number += 1;
-                thread::sleep(Duration::from_millis(2));
-            }
-            number
-        });
-        for workers in [3, 1, 4, 2, 1] {
-            thread::sleep(Duration::from_millis(50));
-            world.lb.resize(workers).expect("it can be changed");
-        }
-        thread::sleep(Duration::from_millis(50));
-        done.store(true, Ordering::Relaxed);
-        let received = readers.into_iter().map(|reader| reader.join().expect("no panic"));
-        let received: Vec<_> = received.collect();
-        (sender.join().expect("no panic"), received)
-    });
-    for (node, received) in (0..).zip(received) {
-        let clients = (0..CLIENTS).filter(|&client| node_of(client) == node);
-        let of_one = |client| (0..sent).map(move |number| (client, number));
-        let expected: BTreeSet<_> = clients.flat_map(of_one).collect();
-        let count = received.len();
-        let received: BTreeSet<_> = received.into_iter().collect();
-        assert_eq!((received.len(), count), (expected.len(), expected.len()), "at node {node}");
-        assert!(received == expected, "another one's at node {node}");
-    }
-    assert_eq!(world.drops(), 0);
-}
-
-#[test]
-fn no_datagram_is_lost_while_the_number_of_workers_changes_by_recvmmsg() {
-    no_datagram_is_lost_while_the_number_changes(DriverKind::Mmsg);
-}
-
-#[test]
-fn no_datagram_is_lost_while_the_number_of_workers_changes_by_io_uring() {
-    no_datagram_is_lost_while_the_number_changes(DriverKind::Uring);
 }
 
 #[test]

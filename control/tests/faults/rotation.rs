@@ -9,7 +9,10 @@ use control::{
     rotation::{self, Configuration},
     store::{Change, Revision, Store},
 };
-use tokio::{task::JoinSet, time};
+use tokio::{
+    task::JoinSet,
+    time::{self, Instant},
+};
 
 use crate::world::{PATIENCE, World, client, id};
 
@@ -53,9 +56,16 @@ impl Fleet {
         self.world.put(&records::ids(&id("sfu-1")), &ids).await;
     }
 
+    /// A store whose leader has just died is asked again until it has another.
     async fn phases(&self) -> Vec<(u8, Phase)> {
-        let view = rotation::look(&*self.world.store).await.expect("there").expect("a routing");
-        phases(&view.routing)
+        let begin = Instant::now();
+        loop {
+            match rotation::look(&*self.world.store).await {
+                Ok(view) => return phases(&view.expect("a routing").routing),
+                Err(error) => assert!(begin.elapsed() < PATIENCE, "{error}"),
+            }
+            time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// A control that lives so long, and is killed at whatever it does then.

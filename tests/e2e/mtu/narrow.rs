@@ -10,7 +10,6 @@ use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     process::Command,
     sync::mpsc,
-    time::{Duration, Instant},
 };
 
 use control::fleet::Fleet;
@@ -22,7 +21,7 @@ use lb::{
 use wire::{FiveTuple, tunnel};
 
 use super::{fragments, inside, ip, refused};
-use crate::support::PATIENCE;
+use crate::{sockets::wait_until, support::PATIENCE};
 
 const ROUTING: Routing = Routing::plain(0);
 const NEAR: [u8; 4] = [0, 0, 0, 1];
@@ -108,15 +107,6 @@ fn counted(lb: &LoadBalancer, read: impl Fn(&Counters) -> u64) -> u64 {
     lb.counters().map(read).sum()
 }
 
-#[track_caller]
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !holds() {
-        assert!(begin.elapsed() < PATIENCE, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// A datagram of so many bytes with a connection ID of the far node's.
 fn to_far(len: usize) -> Vec<u8> {
     let mut datagram = quic::short(&ROUTING.cid(&FAR, 1), &[7; 1_500]);
@@ -150,10 +140,10 @@ fn near(
     let send = |len| client.send_to(&to_far(len), vip).expect("sent");
     send(takes(1_400));
     send(takes(1_400) + 1);
-    eventually("the hop says what does not fit", || too_big(SocketLabel::Tunnel) == 1);
+    wait_until("the hop says what does not fit", || too_big(SocketLabel::Tunnel) == 1);
     assert_eq!(failed(), 0);
     send(takes(1_500) + 1);
-    eventually("the LB's own link does not take it", || failed() == 1);
+    wait_until("the LB's own link does not take it", || failed() == 1);
     send(takes(1_400) - 1);
 
     // From the near node to the far client, without a header on the way.
@@ -171,7 +161,7 @@ fn near(
     answer(fits);
     answer(fits + 1);
     // What comes right behind it may be of the same train, which a hop like this one loses whole.
-    eventually("the hop says so of the client's", || too_big(SocketLabel::Listener) == 1);
+    wait_until("the hop says so of the client's", || too_big(SocketLabel::Listener) == 1);
     answer(fits - 1);
     done.recv_timeout(PATIENCE).expect("what fits arrives");
     assert_eq!(too_big(SocketLabel::Tunnel), 1, "one that was not sent is no ICMP");

@@ -9,18 +9,20 @@ use lb::{
     Config, DropReason, LoadBalancer,
     config::{DriverKind, Io},
 };
-use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use wire::tunnel;
 
 use super::{Link, inside, ip};
-use crate::support::{PATIENCE, eventually};
+use crate::{
+    sockets::send_train,
+    support::{PATIENCE, eventually},
+};
 
 const ROUTING: Routing = Routing::plain(0);
 const OPEN: [u8; 4] = [0, 0, 0, 1];
 const SHUT: [u8; 4] = [0, 0, 0, 2];
 
 /// Bytes of each datagram.
-const LEN: i32 = 200;
+const LEN: usize = 200;
 
 /// So few that a node's socket has room for all of them.
 const TRAINS: u8 = 12;
@@ -32,7 +34,7 @@ const EACH: u64 = 10;
 fn train(number: u8) -> Vec<u8> {
     let one = |server: &[u8; 4]| {
         let mut datagram = quic::short(&ROUTING.cid(server, 1), &[number; 300]);
-        datagram.truncate(usize::try_from(LEN).expect("small"));
+        datagram.truncate(LEN);
         datagram
     };
     [SHUT, OPEN]
@@ -72,10 +74,8 @@ fn costs_no_other_node_a_datagram_by(driver: DriverKind) {
         };
         let lb = LoadBalancer::start(&config, fleet).expect("the system has this driver");
         let client = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
-        setsockopt(&client, UdpGsoSegment, &LEN).expect("the system has GSO");
-        (0..TRAINS).for_each(|number| {
-            client.send_to(&train(number), lb.listeners()[0]).expect("sent");
-        });
+        let vip = lb.listeners()[0];
+        (0..TRAINS).for_each(|number| send_train(&client, &train(number), LEN, vip));
         let mut buffer = [0; 2_000];
         for number in 0..TRAINS {
             for which in 0..EACH {
