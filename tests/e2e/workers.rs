@@ -21,7 +21,8 @@ use crate::sockets::{NODES, Way, at_node, fleet, local, socket};
 const VERIFIED: Routing = Routing::encrypted(0).verified();
 const OPEN: Routing = Routing::plain(1);
 
-const CLIENTS: u8 = 90;
+/// So many that each of eight workers has some of every node.
+const CLIENTS: u8 = 180;
 
 struct World {
     lb: LoadBalancer,
@@ -175,7 +176,7 @@ fn flows_survive_any_number_of_workers_by_io_uring() {
 
 #[test]
 fn a_number_of_workers_that_cannot_keep_the_flows_that_are_there_is_refused() {
-    let world = World::with(DriverKind::Auto, Duration::from_secs(60), 4, 4 * 60);
+    let world = World::with(DriverKind::Auto, Duration::from_secs(60), 4, 4 * 120);
     world.bind();
     // Told behind a batch.
     for _ in 0..1_000 {
@@ -185,8 +186,8 @@ fn a_number_of_workers_that_cannot_keep_the_flows_that_are_there_is_refused() {
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(world.flows(), u64::from(CLIENTS));
-    let error = world.lb.resize(1).expect_err("one worker keeps 60");
-    assert!(error.to_string().starts_with("90 flows are here, and 1 workers keep 60"), "{error}");
+    let error = world.lb.resize(1).expect_err("one worker keeps 120");
+    assert!(error.to_string().starts_with("180 flows are here, and 1 workers keep 120"), "{error}");
     world.lb.resize(2).expect("two keep them");
     world.media_arrive(1);
     assert_eq!(world.drops(), 0);

@@ -41,9 +41,10 @@ pub(super) fn limits_each(config: &Config) -> Limits {
 
 impl Mould {
     pub(super) fn new(config: &Config) -> Result<Self, StartError> {
+        let kind = driver::choose(config.io.driver).map_err(StartError::Uring)?;
+        // As late as can be: a port that the system chose is nobody's until it is opened.
         let listeners = config.listen.udp.iter().map(|&address| driver::reserve(address));
         let listeners = listeners.collect::<Result<_, _>>()?;
-        let kind = driver::choose(config.io.driver).map_err(StartError::Uring)?;
         let most = config.workers().max(WORKERS_MAX);
         Ok(Self {
             listeners,

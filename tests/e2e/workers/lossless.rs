@@ -32,7 +32,8 @@ impl World {
 }
 
 /// Each client's media again and again, until it is done. Says how often that was.
-/// A node's socket holds a few hundred datagrams, and no more is sent than that while its reader waits for a core.
+/// A round follows when the one before has arrived: a node's socket holds a hundred or two, and its reader may have
+/// to wait for a core.
 fn send_until(done: &AtomicBool, world: &World, rounds: &AtomicU32, arrived: &AtomicU32) -> u32 {
     let all = u32::from(CLIENTS);
     for number in 0.. {
@@ -42,9 +43,7 @@ fn send_until(done: &AtomicBool, world: &World, rounds: &AtomicU32, arrived: &At
         (0..CLIENTS).for_each(|client| world.send(client, &media(client, number)));
         rounds.store(number + 1, Ordering::Relaxed);
         thread::sleep(Duration::from_millis(2));
-        by_then("a round is the last that has not arrived", || {
-            arrived.load(Ordering::Relaxed) >= number * all
-        });
+        by_then("a round arrives", || arrived.load(Ordering::Relaxed) >= (number + 1) * all);
     }
     unreachable!("a number is large")
 }
