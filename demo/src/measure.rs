@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    client::{Record, Sent},
+    client::{Record, Sent, VIDEO},
     moves::Change,
 };
 
@@ -43,7 +43,9 @@ pub const SETTLING: Duration = Duration::from_millis(100);
 /// So many of a stream, the last that left before a change, may have been on their way when it came, on a busy
 /// machine: but only if nothing that left later had come by then. They are what leaves in 240 ms, counted and not
 /// timed, since a machine that stands still for a while delivers nothing then, and sends nothing either.
-const IN_FLIGHT: u32 = 12;
+const fn in_flight(stream: u8) -> u32 {
+    if stream == VIDEO { 6 } else { 12 }
+}
 
 /// A time in which nothing may be lost: from [`SETTLING`] after a recovery until the next change.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +70,7 @@ impl Calm {
     /// of its stream before that.
     fn cut_off(&self, sent: &Sent, last: u32, received: &BTreeMap<u32, Instant>) -> bool {
         let mut later = received.range(sent.sequence..);
-        last - sent.sequence < IN_FLIGHT && !later.any(|(_, at)| *at <= self.until)
+        last - sent.sequence < in_flight(sent.stream) && !later.any(|(_, at)| *at <= self.until)
     }
 }
 
@@ -176,15 +178,19 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let sent: Vec<_> = (0..50).map(|sequence| (sequence, 20 * u64::from(sequence))).collect();
         let came: Vec<_> = (0..50).filter(|sequence| ![2, 10, 49].contains(sequence)).collect();
-        let record = record(start, &sent, &came);
+        let mut record = record(start, &sent, &came);
         let calm = [Calm::between(at(0), at(1_000)).expect("900 ms")];
         // 0 to 4 are in the settling time, 49 was in flight, 10 is lost, all others arrived.
         let judged = Losses::between(&record, (1, 0), &record, &calm);
         assert_eq!(judged, Losses { judged: 44, lost: 1, cut_off: 1 });
         let of_another = Losses::between(&record, (9, 0), &record, &calm);
         assert_eq!(of_another, Losses { judged: 33, lost: 33, cut_off: 12 });
-        let of_another_stream = Losses::between(&record, (1, 1), &record, &calm);
+        let of_another_stream = Losses::between(&record, (1, VIDEO), &record, &calm);
         assert_eq!(of_another_stream, Losses::default());
+        // Half as many pictures leave in that time.
+        record.sent.iter_mut().for_each(|sent| sent.stream = VIDEO);
+        let of_video = Losses::between(&record, (9, VIDEO), &record, &calm);
+        assert_eq!(of_video, Losses { judged: 39, lost: 39, cut_off: 6 });
         assert!(Calm::between(at(0), at(100)).is_none(), "too close to judge anything");
     }
 
